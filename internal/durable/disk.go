@@ -1,3 +1,18 @@
+// Package durable writes bytes that survive a power cut: when a call returns nil, what it says is true
+// after the lights come back.
+//
+// The invariant is one order of events, and every durable write of the project goes through it: write,
+// Sync, and only then publish (a rename, or a checksum that becomes right), and after a change of names
+// SyncDir. Two physical facts are behind it. A file's bytes reach the disk in any order, or not at all,
+// until Sync returns nil. A name reaches the disk apart from the bytes that it names, until its directory
+// is synced.
+//
+// There are two ways to die, and they differ. When the machine loses power, what was not synced is lost in
+// part. When only the process is killed, the next one sees everything that was written although none of it
+// may be on the disk yet: who finds bytes or names of a dead predecessor syncs them before building on them.
+//
+// The package does not serialise writers (one record, one writer; see Lock), does not know what the bytes
+// mean, and cannot help against a drive that says "synced" and lies.
 package durable
 
 import (
@@ -15,12 +30,15 @@ type File interface {
 	io.Closer
 	Name() string
 	Stat() (fs.FileInfo, error)
+	// Sync makes the file's bytes, size and mode durable, but not its name. After an error the bytes
+	// written since the last good Sync must be written again: a second Sync may return nil without
+	// having written anything, because the kernel has marked the failed pages clean.
 	Sync() error
 	Truncate(sizeBytes int64) error
 }
 
 // Disk is every operation with which the launcher and the release tool change or read durable bytes.
-// OS returns the real one; tests replace it by one that loses power.
+// OS returns the real one; tests replace it by one that loses power (package durabletest).
 type Disk interface {
 	OpenFile(name string, flag int, perm fs.FileMode) (File, error)
 	ReadDir(name string) ([]fs.DirEntry, error)

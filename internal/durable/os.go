@@ -1,0 +1,53 @@
+package durable
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// On Windows an open, rename or removal fails for a moment while a virus scanner or an indexer looks at a
+// fresh file (golang.org/issue/25965, and cmd/internal/robustio for the same cure). Elsewhere nothing is
+// retried. A real refusal costs this much patience before it is reported.
+const (
+	openPatience   = 1 * time.Second
+	changePatience = 10 * time.Second
+)
+
+// OS returns the disk of this machine.
+func OS() Disk { return osDisk{} }
+
+type osDisk struct{}
+
+func (osDisk) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	var f *os.File
+	err := retry(openPatience, func() (err error) {
+		f, err = os.OpenFile(name, flag, perm)
+		return err
+	})
+	if err != nil {
+		return nil, err // and not a File that holds a nil *os.File
+	}
+	return f, nil
+}
+
+func (osDisk) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
+func (osDisk) Lstat(name string) (fs.FileInfo, error)     { return os.Lstat(name) }
+func (osDisk) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name, perm) }
+func (osDisk) Chmod(name string, perm fs.FileMode) error  { return os.Chmod(name, perm) }
+
+func (osDisk) Rename(from, to string) error {
+	return retry(changePatience, func() error { return os.Rename(from, to) })
+}
+
+func (osDisk) Remove(name string) error {
+	return retry(changePatience, func() error { return os.Remove(name) })
+}
+
+func (osDisk) SyncDir(name string) error {
+	if err := syncDir(name); err != nil {
+		return fmt.Errorf("sync directory %s: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package durable
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"golang.org/x/sys/windows"
+)
+
+// retry repeats op while Windows says that somebody else has the file open, for at most the given time.
+// ERROR_ACCESS_DENIED is among the answers because a file that waits for its deletion, and one that is
+// being scanned, give it.
+func retry(limit time.Duration, op func() error) error {
+	deadline := time.Now().Add(limit)
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := op()
+		if err == nil || !transient(err) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+func transient(err error) bool {
+	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) ||
+		errors.Is(err, windows.ERROR_LOCK_VIOLATION) ||
+		errors.Is(err, windows.ERROR_ACCESS_DENIED)
+}
+
+// syncDir flushes a directory. FlushFileBuffers wants a handle with write access, and CreateFile gives one
+// for a directory only with FILE_FLAG_BACKUP_SEMANTICS; the handle of os.Open is refused.
+// https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-flushfilebuffers
+func syncDir(name string) error {
+	path, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return err
+	}
+	h, err := windows.CreateFile(path, windows.GENERIC_WRITE,
+		windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE,
+		nil, windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return errors.Join(windows.FlushFileBuffers(h), windows.CloseHandle(h))
+}
+
+// lock takes one byte of f without waiting. LockFileEx hides locked bytes from readers, and the holder's
+// process id at the start of the file is to be readable: so the byte is one far behind the end. Windows
+// frees the lock when the handle closes, by death too.
+func lock(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var locked error
+	if err := raw.Control(func(fd uintptr) {
+		at := windows.Overlapped{OffsetHigh: 1 << 30}
+		locked = windows.LockFileEx(windows.Handle(fd),
+			windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, &at)
+	}); err != nil {
+		return err
+	}
+	if errors.Is(locked, windows.ERROR_LOCK_VIOLATION) {
+		return ErrLocked
+	}
+	return locked
+}

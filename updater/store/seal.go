@@ -1,0 +1,131 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// Seal checks the staged file of a version, moves it into the version's folder and seals that. It may be
+// cut short anywhere and called again. For a sealed version it does nothing, unless a whole file is staged
+// and the sealed bytes are damaged: then it replaces them.
+//
+// The error is ErrNotStaged if there is no whole file, which stays where it is for the fetcher to complete;
+// ErrDigest if the file is not the one that was signed, and it is gone then; or one of the disk or of ctx.
+//
+// If power fails before it returns, the version is sealed or not; the staged file may have to be fetched
+// again. Once it has returned nil the version is sealed.
+func (s *Store) Seal(ctx context.Context, v journal.Version) error {
+	if err := s.seal(ctx, v); err != nil {
+		return fmt.Errorf("seal %.120q: %w", v.Number, err)
+	}
+	return nil
+}
+
+func (s *Store) seal(ctx context.Context, v journal.Version) error {
+	_, sealErr := s.sealOn(v)
+	if sealErr != nil && !errors.Is(sealErr, ErrNotSealed) && !errors.Is(sealErr, ErrDamaged) {
+		return sealErr
+	}
+	partErr := s.checkPart(ctx, v)
+	switch {
+	case partErr == nil && sealErr == nil:
+		return s.repair(ctx, v)
+	case partErr == nil:
+		return s.place(v)
+	case !errors.Is(partErr, ErrNotStaged):
+		return partErr
+	case sealErr == nil:
+		// A predecessor killed while it sealed may have left a name that is not on the disk yet.
+		return s.disk.SyncDir(s.home(v))
+	}
+	treeErr := s.verifyTree(ctx, s.home(v), sealOf(v))
+	switch {
+	case treeErr == nil:
+		return s.finish(v) // a predecessor was cut between move and seal
+	case errors.Is(treeErr, ErrDamaged):
+		return partErr
+	}
+	return treeErr
+}
+
+// repair replaces a sealed tree by the staged file, which is right, if the tree is damaged.
+func (s *Store) repair(ctx context.Context, v journal.Version) error {
+	err := s.Verify(ctx, v)
+	if errors.Is(err, ErrDamaged) {
+		return s.place(v)
+	}
+	if err != nil {
+		return err
+	}
+	if err := durable.RemoveAll(s.disk, s.Staged(v)); err != nil {
+		return err
+	}
+	return s.disk.SyncDir(s.home(v))
+}
+
+// checkPart says whether the staged file is v's, and makes its bytes and mode durable.
+func (s *Store) checkPart(ctx context.Context, v journal.Version) error {
+	f, err := s.disk.OpenFile(s.Staged(v), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNotStaged
+	}
+	if err != nil {
+		return err
+	}
+	err = checkFile(ctx, f, v.SizeBytes, v.Digest)
+	if err == nil {
+		// Not read-only: Windows moves and removes such files with difficulty, and the owner is the launcher.
+		err = s.disk.Chmod(s.Staged(v), 0o755)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); errors.Is(err, ErrDigest) {
+		return errors.Join(err, durable.RemoveAll(s.disk, s.Staged(v)))
+	}
+	return err
+}
+
+// place moves the staged file, which is checked, into a new tree, and seals it.
+func (s *Store) place(v journal.Version) error {
+	// What is left of an older attempt or of a damaged tree goes, the seal first.
+	for _, old := range []string{sealName(s.home(v)), s.tree(v)} {
+		if err := durable.RemoveAll(s.disk, old); err != nil {
+			return err
+		}
+	}
+	// Power here: not sealed, the staged file is whole.
+	for _, dir := range []string{s.home(v), s.tree(v)} {
+		if err := s.mkdir(dir); err != nil {
+			return err
+		}
+	}
+	if err := s.disk.Rename(s.Staged(v), s.File(v)); err != nil {
+		return err
+	}
+	// Power here: not sealed, and the file is in staging or in the tree (a disk without a journal of its
+	// own might lose both names, and it is fetched again).
+	return s.finish(v)
+}
+
+// finish seals a tree that is right. Every name on the way to its file is durable before the seal is.
+func (s *Store) finish(v journal.Version) error {
+	for _, dir := range []string{s.home(v), s.tree(v)} {
+		if err := s.mkdir(dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{s.tree(v), s.staging()} {
+		if err := s.disk.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	// Power from here on: sealed or not, and if sealed, whole.
+	return durable.WriteFile(s.disk, sealName(s.home(v)), encode(sealOf(v)), 0o644)
+}

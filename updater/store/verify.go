@@ -1,0 +1,119 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// Sealed says whether a version is sealed, without reading its files.
+func (s *Store) Sealed(v journal.Version) bool {
+	_, err := s.sealOn(v)
+	return err == nil
+}
+
+// Verify reads every byte of a version: it is sealed, its folder holds exactly the files of the seal, and
+// each has its size and digest. The error is ErrNotSealed, ErrDamaged, or one of the disk or of ctx that
+// says nothing about the version. It changes nothing.
+func (s *Store) Verify(ctx context.Context, v journal.Version) error {
+	rec, err := s.sealOn(v)
+	if err == nil {
+		err = s.verifyTree(ctx, s.home(v), rec)
+	}
+	if err != nil {
+		return fmt.Errorf("verify %.120q: %w", v.Number, err)
+	}
+	return nil
+}
+
+// verifyTree checks that the tree in home is the one that rec describes.
+func (s *Store) verifyTree(ctx context.Context, home string, rec seal) error {
+	tree := filepath.Join(home, "tree")
+	for _, dir := range []string{home, tree} {
+		info, err := s.disk.Lstat(dir)
+		if err == nil && !info.IsDir() || errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: %s is not a folder", ErrDamaged, dir)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	entries, err := s.disk.ReadDir(tree)
+	if err != nil {
+		return err
+	}
+	if len(entries) != len(rec.Files) {
+		return fmt.Errorf("%w: %d files in %s, the seal names %d", ErrDamaged, len(entries), tree, len(rec.Files))
+	}
+	for _, want := range rec.Files { // as many as there are, so none is there that is not named
+		if err := s.verifyFile(ctx, filepath.Join(tree, want.Path), want); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) verifyFile(ctx context.Context, name string, want sealedFile) error {
+	info, err := s.disk.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("%w: %s is missing, or not a file", ErrDamaged, name)
+	}
+	if err != nil {
+		return err
+	}
+	f, err := s.disk.OpenFile(name, 0, 0)
+	if err != nil {
+		return err
+	}
+	err = checkFile(ctx, f, want.SizeBytes, want.SHA256)
+	_ = f.Close() // a reader has nothing to lose
+	if errors.Is(err, ErrNotStaged) || errors.Is(err, ErrDigest) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
+}
+
+// checkFile reads a whole file: nil if it has this size and digest, ErrNotStaged if it is shorter,
+// ErrDigest if it is longer or different.
+func checkFile(ctx context.Context, f durable.File, sizeBytes int64, digest string) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	switch size := info.Size(); {
+	case !info.Mode().IsRegular() || size > sizeBytes:
+		return fmt.Errorf("%s: %w: not a file of %d bytes", f.Name(), ErrDigest, sizeBytes)
+	case size < sizeBytes:
+		return fmt.Errorf("%s: %w: %d of %d bytes", f.Name(), ErrNotStaged, size, sizeBytes)
+	}
+	sum := sha256.New()
+	buf := make([]byte, 256<<10)
+	if _, err := io.CopyBuffer(sum, io.LimitReader(reader{ctx, f}, sizeBytes), buf); err != nil {
+		return fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != digest {
+		return fmt.Errorf("%s: %w: digest %s, want %s", f.Name(), ErrDigest, got, digest)
+	}
+	return nil
+}
+
+// reader ends when its context does.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
