@@ -1,0 +1,123 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/turnstone-go/turnstone/payload"
+)
+
+// kinds are the faults that a release can have; see the documentation of the command.
+var kinds = []string{"", "exit", "exit0", "hang", "never-ready", "ready-then-die", "flap", "500s", "health-fail", "slow-start", "torn", "keep-lease"}
+
+// faults is how this release is bad.
+type faults struct {
+	kind   string
+	after  time.Duration
+	active atomic.Bool // the time has come
+	begun  atomic.Bool
+	served atomic.Int64
+}
+
+// parseFault reads "kind" or "kind:duration".
+func parseFault(s string) (*faults, error) {
+	kind, after, timed := strings.Cut(s, ":")
+	if !slices.Contains(kinds, kind) {
+		return nil, fmt.Errorf("EXAMPLE_FAULT %q is not known: use one of %q", kind, kinds[1:])
+	}
+	f := &faults{kind: kind}
+	if timed {
+		var err error
+		if f.after, err = time.ParseDuration(after); err != nil || f.after < 0 {
+			return nil, fmt.Errorf("EXAMPLE_FAULT %q: the time after the colon is no duration", s)
+		}
+	}
+	return f, nil
+}
+
+// start arms the fault, before the program is ready.
+func (f *faults) start() {
+	if f.kind == "slow-start" {
+		time.Sleep(f.after)
+	}
+	if !payload.Managed() {
+		f.sayAccept()
+		return
+	}
+	payload.OnPark(func(parked bool) {
+		if !parked {
+			f.sayAccept()
+		}
+	})
+}
+
+func (f *faults) sayReady() {
+	if f.kind == "ready-then-die" {
+		time.AfterFunc(f.after, func() { os.Exit(1) })
+	}
+}
+
+// sayAccept begins the fault when public connections are first taken.
+func (f *faults) sayAccept() {
+	if f.begun.CompareAndSwap(false, true) {
+		time.AfterFunc(f.after, f.strike)
+	}
+}
+
+func (f *faults) strike() {
+	f.active.Store(true)
+	switch f.kind {
+	case "exit":
+		os.Exit(1)
+	case "exit0":
+		os.Exit(0)
+	case "hang":
+		signal.Ignore(syscall.SIGTERM)
+	}
+}
+
+func (f *faults) is(kind string) bool { return f.kind == kind && f.active.Load() }
+
+func (f *faults) health() error {
+	switch {
+	case f.is("hang"):
+		select {}
+	case f.is("health-fail"):
+		return errors.New("health-fail: the fault of this release")
+	case f.kind == "flap" && time.Now().Unix()%2 == 0:
+		return errors.New("flap: the fault of this release")
+	}
+	return nil
+}
+
+// spoil makes the public answers as bad as the release is.
+func (f *faults) spoil(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case f.is("hang"):
+			select {}
+		case f.is("500s"):
+			http.Error(w, "500s: the fault of this release", http.StatusInternalServerError)
+			return
+		case f.kind == "torn" && f.served.Add(1) >= 10:
+			tear(w)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// tear ends the process in the middle of an answer.
+func tear(w http.ResponseWriter) {
+	w.Header().Set("Content-Length", "1000")
+	_, _ = w.Write([]byte("half of an ans")) // the process ends
+	_ = http.NewResponseController(w).Flush()
+	os.Exit(1)
+}
