@@ -1,0 +1,246 @@
+package child
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// handle keeps a process from being forgotten by the system: while it is open nobody else has the pid.
+type handle struct {
+	pid   int
+	start uint64 // creation time in 100 ns since 1601
+	proc  windows.Handle
+	job   windows.Handle // the job of a payload, 0 for a member of its tree
+}
+
+const processAccess = windows.PROCESS_QUERY_LIMITED_INFORMATION | windows.PROCESS_TERMINATE | windows.SYNCHRONIZE
+
+// bootID needs to tell nothing here: creation times count from 1601 and not from the boot.
+func bootID() (string, error) { return "windows", nil }
+
+// canRun finds what can be found out before anything is made.
+func canRun(s Spec) error {
+	fi, err := os.Stat(s.Path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrSpec, err)
+	case !fi.Mode().IsRegular():
+		return fmt.Errorf("%w: %s is not a file", ErrSpec, s.Path)
+	case len(s.Listeners) > 0:
+		return fmt.Errorf("%w: handing over listeners; use proxy mode", ErrUnsupported)
+	case s.User != nil:
+		return fmt.Errorf("%w: another user for the payload; use the launcher's own", ErrUnsupported)
+	}
+	return nil
+}
+
+// spawn makes the process of p in a job of its own and with a hidden console. It is made suspended and let
+// go inside the job, so that nothing it starts can be outside.
+func spawn(p *Process, secret token, out *os.File) (*handle, error) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, err
+	}
+	defer null.Close()
+	job, err := createJob(p.rec.path)
+	if err != nil {
+		return nil, err
+	}
+	inherited, tokenAt := []syscall.Handle{syscall.Handle(job)}, ""
+	if p.spec.Kind == SDK {
+		r, err := tokenPipe(secret)
+		if err != nil {
+			_ = windows.CloseHandle(job) // unused
+			return nil, err
+		}
+		defer windows.CloseHandle(r)
+		inherited, tokenAt = append(inherited, syscall.Handle(r)), strconv.FormatUint(uint64(r), 10)
+	}
+	argv := append([]string{p.spec.Path}, p.spec.Args...)
+	pid, proc, err := syscall.StartProcess(p.spec.Path, argv, &syscall.ProcAttr{
+		Dir: p.spec.Dir, Env: p.environment(tokenAt, 0), Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
+		Sys: &syscall.SysProcAttr{
+			CreationFlags:              windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW,
+			AdditionalInheritedHandles: inherited,
+		},
+	})
+	if err != nil {
+		_ = windows.CloseHandle(job) // empty
+		return nil, err
+	}
+	h := &handle{pid: pid, proc: windows.Handle(proc), job: job}
+	if err := h.enter(); err != nil {
+		h.kill()
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// enter puts the suspended process into its job and lets it run.
+func (h *handle) enter() (err error) {
+	if h.start, err = creationTime(h.proc); err != nil {
+		return err
+	}
+	if err := windows.AssignProcessToJobObject(h.job, h.proc); err != nil {
+		return os.NewSyscallError("AssignProcessToJobObject", err)
+	}
+	return resumeThreads(uint32(h.pid))
+}
+
+// jobName belongs to the record, so that the next launcher finds the job.
+func jobName(recordPath string) *uint16 {
+	name, _ := windows.UTF16PtrFromString("turnstone-" + filepath.Base(recordPath)) // hex digits: no zero inside
+	return name
+}
+
+// createJob makes the job of a process. It is not ended with its last handle, since a payload outlives its
+// launcher; the payload inherits a handle of it, so that its name lives as long as the payload.
+func createJob(recordPath string) (windows.Handle, error) {
+	sa := &windows.SecurityAttributes{InheritHandle: 1}
+	sa.Length = uint32(unsafe.Sizeof(*sa))
+	job, err := windows.CreateJobObject(sa, jobName(recordPath))
+	if err != nil {
+		return 0, os.NewSyscallError("CreateJobObject", err)
+	}
+	return job, nil
+}
+
+// tokenPipe returns the inheritable end of a pipe that holds the token and is at its end after it.
+func tokenPipe(secret token) (windows.Handle, error) {
+	var r, w windows.Handle
+	if err := windows.CreatePipe(&r, &w, nil, 4096); err != nil {
+		return 0, os.NewSyscallError("CreatePipe", err)
+	}
+	var n uint32
+	err := windows.WriteFile(w, []byte(secret), &n, nil) // fits the pipe's buffer
+	err = errors.Join(err, windows.CloseHandle(w), windows.SetHandleInformation(r, windows.HANDLE_FLAG_INHERIT, windows.HANDLE_FLAG_INHERIT))
+	if err != nil {
+		_ = windows.CloseHandle(r) // unused
+		return 0, err
+	}
+	return r, nil
+}
+
+func resumeThreads(pid uint32) error {
+	snapshot, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPTHREAD, 0)
+	if err != nil {
+		return os.NewSyscallError("CreateToolhelp32Snapshot", err)
+	}
+	defer windows.CloseHandle(snapshot)
+	entry := windows.ThreadEntry32{}
+	entry.Size = uint32(unsafe.Sizeof(entry))
+	for err = windows.Thread32First(snapshot, &entry); err == nil; err = windows.Thread32Next(snapshot, &entry) {
+		if entry.OwnerProcessID != pid {
+			continue
+		}
+		thread, err := windows.OpenThread(windows.THREAD_SUSPEND_RESUME, false, entry.ThreadID)
+		if err != nil {
+			return os.NewSyscallError("OpenThread", err)
+		}
+		_, err = windows.ResumeThread(thread)
+		_ = windows.CloseHandle(thread) // it only resumed
+		return os.NewSyscallError("ResumeThread", err)
+	}
+	return os.NewSyscallError("Thread32Next", err)
+}
+
+func creationTime(proc windows.Handle) (uint64, error) {
+	var creation, exit, kernel, user windows.Filetime
+	if err := windows.GetProcessTimes(proc, &creation, &exit, &kernel, &user); err != nil {
+		return 0, os.NewSyscallError("GetProcessTimes", err)
+	}
+	return uint64(creation.HighDateTime)<<32 | uint64(creation.LowDateTime), nil
+}
+
+// openProcess returns the process with this pid and start time, nil if it is dead or the pid is another's.
+// A start time of 0 takes any.
+func openProcess(pid int, start uint64) (*handle, error) {
+	proc, err := windows.OpenProcess(processAccess, false, uint32(pid))
+	if errors.Is(err, windows.ERROR_INVALID_PARAMETER) {
+		return nil, nil // there is none
+	}
+	if err != nil {
+		return nil, os.NewSyscallError("OpenProcess", err)
+	}
+	h := &handle{pid: pid, proc: proc}
+	h.start, err = creationTime(proc)
+	event, werr := windows.WaitForSingleObject(proc, 0)
+	if err != nil || werr != nil || event == windows.WAIT_OBJECT_0 || start != 0 && h.start != start {
+		h.close()
+		return nil, errors.Join(err, werr)
+	}
+	return h, nil
+}
+
+// wait blocks until the process has ended (nil) or ctx has.
+func (h *handle) wait(ctx context.Context) error {
+	wake, err := windows.CreateEvent(nil, 1, 0, nil)
+	if err != nil {
+		return os.NewSyscallError("CreateEvent", err)
+	}
+	defer windows.CloseHandle(wake)
+	woken := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(woken)
+		_ = windows.SetEvent(wake) // cannot fail on an open event
+	})
+	defer func() {
+		if !stop() {
+			<-woken
+		}
+	}()
+	event, err := windows.WaitForMultipleObjects([]windows.Handle{h.proc, wake}, false, windows.INFINITE)
+	if err == nil && event != windows.WAIT_OBJECT_0 {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// waitFor is wait with a bound.
+func (h *handle) waitFor(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	_ = h.wait(ctx) // the caller looks again
+}
+
+// status returns how the process ended. Its code is known to whoever holds a handle.
+func (h *handle) status() Exit {
+	var code uint32
+	if err := windows.GetExitCodeProcess(h.proc, &code); err != nil {
+		return Exit{Adopted: true}
+	}
+	return Exit{Code: int(code)}
+}
+
+// reap has nothing to do: there are no zombies.
+func (h *handle) reap() {}
+
+func (h *handle) kill() {
+	_ = windows.TerminateProcess(h.proc, 1) // fails when it has ended
+}
+
+func (h *handle) close() {
+	_ = windows.CloseHandle(h.proc) // nothing was written to it
+	if h.job != 0 {
+		_ = windows.CloseHandle(h.job) // as above
+	}
+}
+
+func ownCommand() ([]string, error) {
+	exe, err := os.Executable()
+	return []string{exe, "exec-child"}, err
+}
+
+func execProgram(args, env []string) error {
+	return fmt.Errorf("%w: LISTEN_FDS is for Unix programs", ErrUnsupported)
+}

@@ -1,0 +1,103 @@
+package child
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+)
+
+// maxMembers bounds the list of a job's processes.
+const maxMembers = 1024
+
+var openJobObject = windows.NewLazySystemDLL("kernel32.dll").NewProc("OpenJobObjectW")
+
+// openJob finds the job of a record; 0 if nothing of it lives.
+func openJob(recordPath string) windows.Handle {
+	const queryAndTerminate = 0x0004 | 0x0008 // JOB_OBJECT_QUERY, JOB_OBJECT_TERMINATE
+	job, _, _ := openJobObject.Call(queryAndTerminate, 0, uintptr(unsafe.Pointer(jobName(recordPath))))
+	return windows.Handle(job)
+}
+
+// members lists the processes of a job.
+func members(job windows.Handle) []uint32 {
+	var list struct { // JOBOBJECT_BASIC_PROCESS_ID_LIST
+		assigned, listed uint32
+		pids             [maxMembers]uintptr
+	}
+	err := windows.QueryInformationJobObject(job, windows.JobObjectBasicProcessIdList,
+		uintptr(unsafe.Pointer(&list)), uint32(unsafe.Sizeof(list)), nil)
+	if err != nil && !errors.Is(err, windows.ERROR_MORE_DATA) {
+		return nil
+	}
+	var pids []uint32
+	for _, pid := range list.pids[:min(list.listed, maxMembers)] {
+		pids = append(pids, uint32(pid))
+	}
+	return pids
+}
+
+// descendants returns handles of the job's processes but h itself; the caller closes them. A member that
+// ended and whose pid went to another process between the two calls is told apart by the job.
+func (h *handle) descendants(recordPath string) []*handle {
+	job := h.job
+	if job == 0 {
+		if job = openJob(recordPath); job == 0 {
+			return nil
+		}
+		defer windows.CloseHandle(job)
+	}
+	var ds []*handle
+	for _, pid := range members(job) {
+		if int(pid) == h.pid {
+			continue
+		}
+		d, err := openProcess(int(pid), 0)
+		if err != nil || d == nil {
+			continue
+		}
+		if !inJob(d.proc, job) {
+			d.close()
+			continue
+		}
+		ds = append(ds, d)
+	}
+	return ds
+}
+
+var isProcessInJob = windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessInJob")
+
+func inJob(proc, job windows.Handle) bool {
+	var in int32
+	ok, _, _ := isProcessInJob.Call(uintptr(proc), uintptr(job), uintptr(unsafe.Pointer(&in)))
+	return ok != 0 && in != 0
+}
+
+// terminate asks nobody yet: the CTRL_C that a console program understands has to come from a helper
+// process that is attached to its console. The end of the grace ends the tree.
+func (h *handle) terminate([]*handle) {}
+
+// endTree kills what a record's job still holds and waits until it is empty.
+func endTree(ctx context.Context, recordPath string) error {
+	job := openJob(recordPath)
+	if job == 0 {
+		return nil
+	}
+	defer windows.CloseHandle(job)
+	err := windows.TerminateJobObject(job, 1)
+	for _, pid := range members(job) {
+		if d, oerr := openProcess(int(pid), 0); oerr == nil && d != nil {
+			d.waitFor(ctx, killLimit)
+			d.close()
+		}
+	}
+	if left := len(members(job)); left > 0 {
+		return fmt.Errorf("%d processes survive the end of their job: %w", left, errors.Join(err, ctx.Err()))
+	}
+	return nil
+}
+
+// endStrays finds none: a job without a record has no name to be found by.
+func endStrays(ctx context.Context, dir string, known map[string]bool) error { return nil }
