@@ -1,0 +1,98 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/turnstone-go/turnstone/manifest"
+)
+
+// keepOffers is how many versions a channel names; the oldest leave it when a new one comes.
+const keepOffers = 200
+
+func channelPath(channel string) string          { return channel + "/channel.json" }
+func releasePath(channel, version string) string { return channel + "/" + version + ".json" }
+
+// loadChannel returns a channel's document, an empty one if it has none yet.
+func loadChannel(set *manifest.Set, product, name string) (manifest.Channel, error) {
+	data, there := set.Target(name, channelPath(name))
+	if !there {
+		return manifest.Channel{Schema: manifest.Schema, Product: product, Name: name}, nil
+	}
+	return manifest.ParseChannel(data)
+}
+
+// saveChannel puts a changed channel document into the set. Its signed time never goes back, because
+// hosts take it for a lower bound of the time.
+func saveChannel(set *manifest.Set, c manifest.Channel) error {
+	if now := time.Now().UTC().Truncate(time.Second); now.After(c.SignedAt) {
+		c.SignedAt = now
+	}
+	if err := set.SetTarget(c.Name, channelPath(c.Name), c.Bytes()); err != nil {
+		return fmt.Errorf("change channel %s: %w", c.Name, err)
+	}
+	return nil
+}
+
+// loadRelease returns a version's document in a channel, as it was signed.
+func loadRelease(set *manifest.Set, channel, version string) (doc manifest.Release, data []byte, there bool, err error) {
+	data, there = set.Target(channel, releasePath(channel, version))
+	if !there {
+		return doc, nil, false, nil
+	}
+	doc, err = manifest.ParseRelease(data)
+	return doc, data, true, err
+}
+
+// offer puts a release into a channel for all hosts.
+func offer(set *manifest.Set, product, channel string, release manifest.Release, data []byte) error {
+	if err := set.SetTarget(channel, releasePath(channel, release.Version), data); err != nil {
+		return fmt.Errorf("add %s to channel %s: %w", release.Version, channel, err)
+	}
+	c, err := loadChannel(set, product, channel)
+	if err != nil {
+		return err
+	}
+	c.Offers = append(c.Offers, manifest.Offer{Version: release.Version, Epoch: release.Epoch, Share: manifest.AllHosts})
+	slices.SortFunc(c.Offers, func(a, b manifest.Offer) int { return cmp.Compare(b.Epoch, a.Epoch) })
+	for ; len(c.Offers) > keepOffers; c.Offers = c.Offers[:len(c.Offers)-1] {
+		oldest := c.Offers[len(c.Offers)-1].Version
+		if err := set.RemoveTarget(channel, releasePath(channel, oldest)); err != nil {
+			return fmt.Errorf("drop %s from channel %s: %w", oldest, channel, err)
+		}
+	}
+	return saveChannel(set, c)
+}
+
+// nextEpoch is one more than any channel has seen.
+func nextEpoch(set *manifest.Set, p product) (uint64, error) {
+	var highest uint64
+	for _, name := range p.Channels {
+		c, err := loadChannel(set, p.Name, name)
+		if err != nil {
+			return 0, err
+		}
+		for _, o := range c.Offers {
+			highest = max(highest, o.Epoch)
+		}
+	}
+	return highest + 1, nil
+}
+
+// find returns a version's document from any channel that has it.
+func find(set *manifest.Set, p product, version string) (manifest.Release, []string, error) {
+	var found manifest.Release
+	var in []string
+	for _, name := range p.Channels {
+		doc, _, there, err := loadRelease(set, name, version)
+		if err != nil {
+			return found, nil, err
+		}
+		if there {
+			found, in = doc, append(in, name)
+		}
+	}
+	return found, in, nil
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestMistakesInTheCommandLine(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "beta", "stable")
+	program := b.build("1.0.0", "linux_amd64", "x")
+	plain := filepath.Join(b.dist, "agent")
+	empty := b.build("9.9.9", "linux_amd64", "")
+	if err := os.WriteFile(plain, []byte("x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ args, says string }{
+		{"frobnicate", "unknown command"},
+		{"add", "requires at least 1 arg"},
+		{"add v1.0.0 " + program, "write it as 1.2.3"},
+		{"add 1.0.0+5 " + program, "build metadata"},
+		{"add 1.0.0", "no files"},
+		{"add 1.0.0 " + plain, "--platform linux/amd64=" + plain},
+		{"add 1.0.0 --platform linux=" + plain, "os/arch=FILE"},
+		{"add 1.0.0 " + program + " --platform linux/amd64=" + plain, "two files"},
+		{"add 1.0.0 --platform linux/amd64=" + b.dist, "not a file"},
+		{"add 9.9.9 " + empty, "empty"},
+		{"add 1.0.0 --platform linux/amd64=" + plain + "-missing", "no such file"},
+		{"add 1.0.0 " + program + " --channel nightly", "it has beta, stable"},
+		{"add 1.0.0 " + program + " --protocol-min 5", "protocol range"},
+		{"add 1.0.0 " + program + " --colour", "unknown flag"},
+		{"publish", "required flag"},
+		{"publish --to ftp:x", "dir:PATH"},
+		{"promote 1.0.0 --from beta --to beta", "both beta"},
+		{"promote 1.0.0 --from beta --to nightly", "no channel"},
+		{"yank 1.0.0", "required flag"},
+		{"yank 1.0.0 --reason=", "one line"},
+		{"sign --role nobody", "no role"},
+		{"verify /nowhere", "no folder and no URL"},
+		{"serve /nowhere", "release publish"},
+		{"serve . --addr 0.0.0.0:0", "loopback"},
+		{"serve . --throttle fast", "bytes per second"},
+		{"init Agent", "lower-case"},
+		{"init agent --channel root", "TUF role"},
+		{"init agent --channel artifact", "another name"},
+		{"init agent --channel a --channel a", "twice"},
+	} {
+		got := b.must(codeUsage, strings.Fields(c.args)...)
+		contains(t, got.err, c.says)
+		b.must(codeUsage, append(strings.Fields(c.args), "--json")...).result(t, nil)
+	}
+	contains(t, must(t, 2, "keys", "--dir", t.TempDir()).err, "release init")
+	contains(t, b.must(13, "init", "other").err, "give another --dir")
+	contains(t, b.must(13, "yank", "1.0.0", "--reason", "x").err, "no channel of beta, stable offers 1.0.0")
+	contains(t, b.must(13, "promote", "1.0.0", "--from", "beta", "--to", "stable").err, "it has none")
+}
+
+func TestProductFileIsStrict(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	file := filepath.Join(b.dir, productFile)
+	good, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, says := range map[string]string{
+		string(good) + "\ncolour = 'red'\n":                           "colour",
+		strings.Replace(string(good), "72h", "3 days", 1):             "expiry of timestamp",
+		strings.Replace(string(good), "72h", "1s", 1):                 "at least a minute",
+		strings.Replace(string(good), "schema = 1", "schema = 2", 1):  "schema is 2",
+		strings.Replace(string(good), "'agent'", "'Agent'", 1):        "lower-case",
+		strings.Replace(string(good), "product = ", "product == ", 1): "product.toml",
+		strings.Replace(string(good), "['stable']", "[]", 1):          "channels",
+		strings.Replace(string(good), "'stable'", "'a', 'b'", 1):      "the signed metadata has agent with stable",
+	} {
+		if text == string(good) {
+			t.Fatalf("the case of %q changes nothing in\n%s", says, good)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		contains(t, b.must(codeUsage, "keys").err, says)
+	}
+}
+
+func TestKeyFilesThatOthersCanUse(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Go invents the mode bits on Windows: the folder's access list protects the keys there")
+	}
+	b := newBench(t)
+	b.add("1.0.0")
+	program := b.build("1.1.0", "linux_amd64", "x")
+	for _, name := range []string{"stable.key", "timestamp.key", "artifact.key"} {
+		file := filepath.Join(b.dir, "keys", name)
+		for _, mode := range []os.FileMode{0o640, 0o604, 0o622, 0o000} {
+			if err := os.Chmod(file, mode); err != nil {
+				t.Fatal(err)
+			}
+			contains(t, b.must(13, "add", "1.1.0", program).err, "chmod 600 "+file)
+			contains(t, b.must(13, "keys").out, "chmod 600 "+file)
+			var r ring
+			b.must(13, "keys", "--json").result(t, &r)
+		}
+		if err := os.Chmod(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.must(0, "keys")
+	b.publish()
+	if got := b.verify(b.public).versions("stable"); got != "1.0.0" {
+		t.Errorf("after the refusals stable has %q", got)
+	}
+}
+
+func TestKeyFilesThatAreNoKeys(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	file := filepath.Join(b.dir, "keys", "stable.key")
+	other, err := os.ReadFile(filepath.Join(b.dir, "keys", "snapshot.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := b.build("1.0.0", "linux_amd64", "x")
+	for data, says := range map[string]string{"garbage": "bring back", string(other): "no key of role stable", strings.Repeat("x", keyLimit+1): "larger"} {
+		if err := os.WriteFile(file, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		contains(t, b.must(13, "add", "1.0.0", program).err, says)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, b.must(13, "add", "1.0.0", program).err, "not a regular file")
+}
+
+// Every command documents its exit codes, and --help is text whatever else is asked.
+func TestHelpDocumentsExitCodes(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"init", "keys", "add", "sign", "publish", "promote", "yank", "verify", "serve"} {
+		contains(t, must(t, 0, command, "--help", "--json").out, "Exit codes:", "   0  done", "   2  usage", "--json")
+	}
+}
+
+func TestAnotherCommandIsAtWork(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	a := &app{dir: b.dir}
+	w, err := a.open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	contains(t, b.must(13, "keys").err, "in use by another release command")
+	w.close()
+	b.must(0, "keys")
+}
