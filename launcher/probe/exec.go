@@ -1,0 +1,51 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// askExec runs the command. Its last output is the text when it fails.
+func (c Check) askExec(ctx context.Context) (string, error) {
+	if len(c.Command) == 0 {
+		return "", errors.New("no command to run")
+	}
+	out := &tail{max: maxText}
+	cmd := exec.CommandContext(ctx, c.Command[0], c.Command[1:]...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Env = c.Env
+	if len(cmd.Env) == 0 { // nil would be the launcher's own environment, secrets included
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+	}
+	cmd.SysProcAttr = c.Attr
+	// A child of the command that keeps the output open must not keep us: the pipe is then closed.
+	cmd.WaitDelay = 100 * time.Millisecond
+	err := cmd.Run()
+	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // the latter only after exit code 0
+		return "exit code 0", nil
+	}
+	if text := out.String(); text != "" {
+		return "", fmt.Errorf("%w: %s", err, text)
+	}
+	return "", err
+}
+
+// tail keeps the last bytes written to it.
+type tail struct {
+	max  int
+	kept []byte
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.kept = append(t.kept, b[max(0, len(b)-t.max):]...)
+	if over := len(t.kept) - t.max; over > 0 {
+		t.kept = append(t.kept[:0], t.kept[over:]...)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string { return string(t.kept) }

@@ -1,0 +1,214 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMain lets the test binary be the command of an exec probe.
+func TestMain(m *testing.M) {
+	switch os.Getenv("PROBE_TEST_AS") {
+	case "well":
+		fmt.Println("fine")
+		os.Exit(0)
+	case "unwell":
+		fmt.Print(strings.Repeat("x", 1<<20), "no\x1b[31mdatabase\n")
+		os.Exit(3)
+	case "hang":
+		select {}
+	case "environment":
+		if len(os.Environ()) != 1 || os.Getenv("SECRET") != "" {
+			fmt.Println(os.Environ())
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func serve(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().String()
+}
+
+func TestOnceHTTP(t *testing.T) {
+	at := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/":
+		case "/sick":
+			w.WriteHeader(503)
+			io.WriteString(w, "database\x1b[2J is\r\ngone "+strings.Repeat("y", 1000))
+		case "/moved":
+			http.Redirect(w, r, "/", http.StatusFound)
+		case "/endless": // an answer whose body never ends is an answer
+			w.WriteHeader(200)
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}
+	})
+	for _, c := range []struct {
+		path   string
+		status Range
+		ok     bool
+		text   string
+	}{
+		{"", Range{}, true, "status 200"},
+		{"/", Range{204, 204}, false, "status 200"},
+		{"/moved", Range{}, false, "status 302"},
+		{"/moved", Range{200, 399}, true, "status 302"},
+		{"/endless", Range{}, true, "status 200"},
+		{"/sick", Range{}, false, "status 503: database [2J is gone yyy"},
+	} {
+		r := Check{Kind: HTTP, Address: at, Path: c.path, Status: c.status}.Once(t.Context())
+		if r.OK != c.ok || !strings.HasPrefix(r.Text, c.text) || len(r.Text) > maxText || r.At.IsZero() || r.Took <= 0 {
+			t.Errorf("%s %v: %+v", c.path, c.status, r)
+		}
+	}
+}
+
+func TestOnceTimesOut(t *testing.T) {
+	hung, err := net.Listen("tcp", "127.0.0.1:0") // accepts in the kernel and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hung.Close()
+	for _, c := range []Check{
+		{Kind: HTTP, Address: hung.Addr().String()},
+		{Kind: Exec, Command: []string{os.Args[0]}, Env: []string{"PROBE_TEST_AS=hang"}},
+	} {
+		c.Timeout = 50 * time.Millisecond
+		r := c.Once(t.Context())
+		if r.OK || r.Text != "no answer within 50ms" || r.Took > 5*time.Second {
+			t.Errorf("%s: %+v", c.Kind, r)
+		}
+	}
+}
+
+func TestOnceTCP(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := Check{Kind: TCP, Address: ln.Addr().String()}
+	if r := c.Once(t.Context()); !r.OK {
+		t.Errorf("listening: %+v", r)
+	}
+	ln.Close()
+	if r := c.Once(t.Context()); r.OK || !strings.Contains(r.Text, "refused") {
+		t.Errorf("closed: %+v", r)
+	}
+}
+
+func TestOnceExec(t *testing.T) {
+	t.Setenv("SECRET", "passphrase")
+	as := func(who string) Result {
+		return Check{Kind: Exec, Command: []string{os.Args[0]}, Env: []string{"PROBE_TEST_AS=" + who}}.Once(t.Context())
+	}
+	if r := as("well"); !r.OK || r.Text != "exit code 0" {
+		t.Errorf("well: %+v", r)
+	}
+	if r := as("unwell"); r.OK || !strings.HasPrefix(r.Text, "exit status 3: xxx") || len(r.Text) > maxText || strings.Contains(r.Text, "\x1b") {
+		t.Errorf("unwell: %+v", r)
+	}
+	if r := as("environment"); !r.OK {
+		t.Errorf("the launcher's environment leaks: %+v", r)
+	}
+	if r := (Check{Kind: Exec, Command: []string{"/nonexistent/probe"}}).Once(t.Context()); r.OK {
+		t.Errorf("nothing to run: %+v", r)
+	}
+	if r := (Check{Kind: Exec}).Once(t.Context()); r.OK {
+		t.Errorf("no command: %+v", r)
+	}
+}
+
+func TestOnceOtherKinds(t *testing.T) {
+	if r := (Check{Kind: None}).Once(t.Context()); !r.OK {
+		t.Errorf("none: %+v", r)
+	}
+	if r := (Check{Kind: "gopher"}).Once(t.Context()); r.OK {
+		t.Errorf("unknown: %+v", r)
+	}
+}
+
+func TestPrintableIsShortAndSafe(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":           "plain",
+		"a\nb\tc":         "a b c",
+		"\x1b]0;t\x07x":   "]0;t x",
+		"bad\xffutf8":     "bad?utf8",
+		"c1\u009b31mhole": "c1 31mhole",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+	if got := printable(strings.Repeat("é", 500)); len(got) > maxText || !strings.HasSuffix(got, "é...") {
+		t.Errorf("long: %q", got)
+	}
+}
+
+// A version that becomes ready is found so by a question that falls within an eighth of its start.
+func TestReadySeesARealServerComeUp(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := ln.Addr().String()
+	ln.Close()
+	asked := make(chan struct{})
+	srv := &http.Server{}
+	up := make(chan struct{})
+	go func() {
+		defer close(up)
+		<-asked // at least one refusal came first
+		ln, err := net.Listen("tcp", at)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		go srv.Serve(ln)
+	}()
+	t.Cleanup(func() { srv.Close(); <-up })
+	srv.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	c := Check{Kind: HTTP, Address: at}
+	if r := c.Once(ctx); r.OK {
+		t.Fatal("up too early")
+	}
+	close(asked)
+	told, err := Ready(ctx, c, 3, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(told); n < 3 || !told[n-1].OK || !told[n-2].OK || !told[n-3].OK {
+		t.Errorf("transcript: %+v", told)
+	}
+}
+
+func TestReadyEndsWithTheProcess(t *testing.T) {
+	died := make(chan struct{})
+	hung := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(died) // it dies while it is asked
+		<-r.Context().Done()
+	})
+	_, err := Ready(t.Context(), Check{Kind: HTTP, Address: hung, Timeout: time.Hour}, 1, died)
+	if !errors.Is(err, ErrExited) {
+		t.Errorf("err %v", err)
+	}
+	// A good answer after the end came from somebody else.
+	if _, err := Ready(t.Context(), Check{Kind: None}, 1, died); !errors.Is(err, ErrExited) {
+		t.Errorf("a dead process is ready: %v", err)
+	}
+}

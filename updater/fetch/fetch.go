@@ -1,0 +1,198 @@
+// Package fetch turns names into bytes: small files whole, and artifacts of a signed length and digest onto
+// the disk, from a web server or a folder that nobody needs to trust.
+//
+// The invariant: a server can refuse or delay, and nothing else. Not one byte beyond the signed length is
+// written, no wait is without a bound, and Download returns nil only when the file holds the signed bytes
+// and they are on the disk. What has arrived is kept, so an interrupted download goes on where it stopped,
+// also after a restart; kept bytes are hashed again, because after a power cut they may be anything.
+//
+// fetch does not decide what to fetch, verifies no signature, and does not choose between mirrors.
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// ErrNotFound says that the repository has no such file. A server that answers 403 counts as well: that is
+// how object stores answer for a missing file to clients that may not list.
+var ErrNotFound = fmt.Errorf("not in the repository: %w", fs.ErrNotExist)
+
+// Errors of what a repository sent. Only ErrDigest is evidence against the bytes; the others may be gone
+// with the next try or from another mirror.
+var (
+	ErrTooLong   = errors.New("longer than it may be")
+	ErrTruncated = errors.New("shorter than it must be")
+	ErrDigest    = errors.New("complete, but not the signed bytes")
+	ErrSlow      = errors.New("too slow")
+)
+
+// Options bound a Repository; the zero value is right for most.
+type Options struct {
+	Timeout  time.Duration // for an answer to begin, and between two of its bytes; default 30 s
+	MinRate  int64         // bytes per second, on average after the first Timeout; default 8 KiB/s
+	Attempts int           // of one download when the transfer breaks; default 5
+	Backoff  time.Duration // after the first of them, doubled each time up to 10 s; default 500 ms
+	Client   *http.Client  // its Transport, Timeout and Jar are used; default is a client of our own
+}
+
+const longestBackoff = 10 * time.Second
+
+// getAttempts is less than a download gets: nothing that has come is lost, and a person may be waiting to
+// read that the server is down.
+const getAttempts = 2
+
+// Repository is where files are fetched from. It is safe for concurrent use.
+type Repository struct {
+	o   Options
+	src source
+}
+
+// source is a kind of repository.
+type source interface {
+	// open begins to read the file at byte from, or at 0 if it cannot (stream.from tells). The tag, if any, is
+	// that of the earlier part: another file of the same name begins at 0.
+	open(ctx context.Context, name string, from int64, tag string) (*stream, error)
+}
+
+// stream is a file that is being read.
+type stream struct {
+	body  io.ReadCloser
+	from  int64  // where body begins
+	total int64  // length of the whole file, -1 if not told
+	tag   string // strong ETag with its quotes, "" if none
+}
+
+// passing marks an error that the next attempt may not meet.
+type passing struct{ error }
+
+func (p passing) Unwrap() error { return p.error }
+
+// Open takes the address of a repository: http, https or file (file:///path), or an absolute path. It
+// does not look whether anything is there.
+func Open(address string, o Options) (*Repository, error) {
+	if o.Timeout <= 0 {
+		o.Timeout = 30 * time.Second
+	}
+	if o.MinRate <= 0 {
+		o.MinRate = 8 << 10
+	}
+	if o.Attempts <= 0 {
+		o.Attempts = 5
+	}
+	if o.Backoff <= 0 {
+		o.Backoff = 500 * time.Millisecond
+	}
+	if filepath.IsAbs(address) {
+		return &Repository{o, folder(address)}, nil
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("address of the repository: %w", err)
+	}
+	switch {
+	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
+		return &Repository{o, newWeb(u, o)}, nil
+	case u.Scheme == "file" && (u.Host == "" || u.Host == "localhost") && u.Path != "":
+		return &Repository{o, folder(filePath(u.Path))}, nil
+	}
+	return nil, fmt.Errorf("address of the repository %q: give an http:// or https:// URL, file:///PATH, or an absolute path", u.Redacted())
+}
+
+// filePath turns the path of a file URL into one of this system: on Windows /C:/repo is C:\repo.
+func filePath(p string) string {
+	if trimmed := filepath.FromSlash(strings.TrimPrefix(p, "/")); filepath.VolumeName(trimmed) != "" {
+		return trimmed
+	}
+	return filepath.FromSlash(p)
+}
+
+// names are all that is ever asked for: nothing to escape, nothing that climbs.
+var names = regexp.MustCompile(`^[a-z0-9][A-Za-z0-9._/-]{0,511}$`)
+
+func checkName(name string) error {
+	if !names.MatchString(name) || strings.Contains(name, "..") || strings.Contains(name, "//") || strings.HasSuffix(name, "/") {
+		return fmt.Errorf("%q is not a name in a repository", name)
+	}
+	return nil
+}
+
+// Get reads a whole small file. ErrNotFound and ErrTooLong are final; a broken transfer is tried again.
+func (r *Repository) Get(ctx context.Context, name string, maxBytes int64) (b []byte, err error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	err = r.persist(ctx, min(r.o.Attempts, getAttempts), func() error {
+		b, err = r.get(ctx, name, maxBytes)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", name, err)
+	}
+	return b, nil
+}
+
+func (r *Repository) get(ctx context.Context, name string, maxBytes int64) ([]byte, error) {
+	s, err := r.src.open(ctx, name, 0, "")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = s.body.Close() }() // a reader has nothing to lose
+	if s.total > maxBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, s.total, maxBytes)
+	}
+	b, err := io.ReadAll(io.LimitReader(s.body, maxBytes+1))
+	if int64(len(b)) > maxBytes {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLong, maxBytes)
+	}
+	if err != nil {
+		return nil, broken(err, int64(len(b)), s.total)
+	}
+	return b, nil
+}
+
+// broken words an error in the middle of a file.
+func broken(err error, have, total int64) error {
+	if errors.Is(err, ErrSlow) {
+		return err
+	}
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return passing{fmt.Errorf("%w: it ended after %d of %d bytes", ErrTruncated, have, total)}
+	}
+	return passing{fmt.Errorf("after %d of %d bytes: %w", have, total, err)}
+}
+
+// persist calls try until it succeeds, fails for good, or has failed attempts times.
+func (r *Repository) persist(ctx context.Context, attempts int, try func() error) error {
+	backoff := r.o.Backoff
+	for attempt := 1; ; attempt++ {
+		err := try()
+		if ctx.Err() != nil && err != nil {
+			return context.Cause(ctx)
+		}
+		var p passing
+		if err == nil || !errors.As(err, &p) {
+			return err
+		}
+		if attempt >= attempts {
+			return fmt.Errorf("%w (tried %d times)", err, attempt)
+		}
+		// Spread, or every host that a failing server turned away comes back at the same moment.
+		select {
+		case <-time.After(backoff/2 + rand.N(backoff)):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		backoff = min(2*backoff, longestBackoff)
+	}
+}

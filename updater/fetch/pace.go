@@ -1,0 +1,43 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// paced is the body of an answer that must keep coming: its next byte within o.Timeout, and o.MinRate bytes
+// a second on average once o.Timeout is used up. A deadline for the whole would have to fit the largest file
+// on the slowest line and so would bound nothing. Only time spent waiting for the server counts; a slow
+// disk or a suspended reader is not its fault.
+type paced struct {
+	body   io.ReadCloser
+	ctx    context.Context // of the request
+	cancel context.CancelCauseFunc
+	o      Options
+	got    int64
+	waited time.Duration
+}
+
+func (p *paced) Read(b []byte) (int, error) {
+	slack := p.o.Timeout + time.Duration(float64(p.got)/float64(p.o.MinRate)*float64(time.Second)) - p.waited
+	begun, limit := time.Now(), min(slack, p.o.Timeout)
+	slow := fmt.Errorf("%w: %d bytes in %s, at least %d a second are expected",
+		ErrSlow, p.got, (p.waited + limit).Round(time.Millisecond), p.o.MinRate)
+	late := time.AfterFunc(limit, func() { p.cancel(slow) })
+	n, err := p.body.Read(b)
+	late.Stop()
+	p.got += int64(n)
+	p.waited += time.Since(begun)
+	if cause := context.Cause(p.ctx); err != nil && err != io.EOF && errors.Is(cause, ErrSlow) {
+		err = cause
+	}
+	return n, err
+}
+
+func (p *paced) Close() error {
+	p.cancel(nil)
+	return p.body.Close()
+}

@@ -1,0 +1,154 @@
+package fetch
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+)
+
+// part is a file that is being downloaded. Nothing of it is trusted until its digest is right, so it is
+// synced only then: a power cut before costs the bytes and no more.
+type part struct {
+	d      durable.Disk
+	name   string
+	f      durable.File
+	have   int64
+	sum    hash.Hash // of the first have bytes
+	pieces int       // transfers that these bytes came from; 2 if unknown
+	tag    string    // ETag of the file that they belong to
+}
+
+// openPart opens what an earlier call left, and hashes it, or makes a new file.
+func openPart(ctx context.Context, d durable.Disk, name string, size int64) (*part, error) {
+	p := &part{d: d, name: name, sum: sha256.New()}
+	flag := os.O_RDWR
+	info, err := d.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		flag |= os.O_CREATE | os.O_EXCL // and so never through a planted link
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is in the way and is not a file: remove it", name)
+	}
+	if p.f, err = d.OpenFile(name, flag, 0o600); err != nil {
+		return nil, err
+	}
+	if err := p.rehash(ctx, size); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+func (p *part) rehash(ctx context.Context, size int64) error {
+	info, err := p.f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Size() == 0 || info.Size() > size {
+		return p.restart()
+	}
+	buf := make([]byte, chunkBytes)
+	for p.have < info.Size() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		n, err := p.f.Read(buf[:min(info.Size()-p.have, chunkBytes)])
+		p.sum.Write(buf[:n])
+		p.have += int64(n)
+		if err != nil && (err != io.EOF || n == 0) {
+			return fmt.Errorf("read what was downloaded before: %w", err)
+		}
+	}
+	p.pieces = 2 // at least: nobody knows how often it was interrupted, or whether power was cut
+	if tag, err := durable.ReadFile(p.d, p.tagName(), 1<<10); err == nil {
+		p.tag = strong(string(tag)) // without it the digest alone tells whether the pieces fit
+	}
+	return nil
+}
+
+func (p *part) tagName() string { return p.name + ".etag" }
+
+// restart gives up what there is.
+func (p *part) restart() error {
+	if err := p.f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := p.f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	p.have, p.pieces, p.tag = 0, 0, ""
+	p.sum.Reset()
+	return p.removeTag()
+}
+
+// begin makes the part ready for the bytes of s. A new tag is on disk before the first byte of its file; if
+// a crash leaves bytes with another's tag all the same, the digest will not be right and all is fetched again.
+func (p *part) begin(s *stream) error {
+	if s.from != p.have { // the server starts at 0, because it knows no ranges or has another file now
+		if err := p.restart(); err != nil {
+			return err
+		}
+	}
+	p.pieces++
+	if p.have > 0 || s.tag == "" {
+		return nil
+	}
+	p.tag = s.tag
+	return durable.WriteFile(p.d, p.tagName(), []byte(s.tag), 0o600)
+}
+
+func (p *part) append(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	if _, err := p.f.Write(b); err != nil {
+		return fmt.Errorf("write after %d bytes: %w", p.have, err)
+	}
+	p.sum.Write(b)
+	p.have += int64(len(b))
+	return nil
+}
+
+// finish checks the digest and makes the file durable.
+func (p *part) finish(w Want) error {
+	if got := hex.EncodeToString(p.sum.Sum(nil)); got != w.SHA256 {
+		if p.pieces > 1 {
+			// Pieces of different files, or bytes that a power cut spoiled, are no evidence against what is signed.
+			if err := p.restart(); err != nil {
+				return err
+			}
+			return passing{errors.New("the pieces of several transfers do not fit together: starting over")}
+		}
+		return fmt.Errorf("%w: sha256 is %s, signed is %s", ErrDigest, got, w.SHA256)
+	}
+	if err := p.f.Sync(); err != nil {
+		return err
+	}
+	if err := p.d.SyncDir(filepath.Dir(p.name)); err != nil {
+		return err
+	}
+	return p.removeTag()
+}
+
+func (p *part) removeTag() error {
+	if err := p.d.Remove(p.tagName()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (p *part) close() error { return p.f.Close() }
+
+func (p *part) remove() error {
+	return errors.Join(p.close(), p.d.Remove(p.name), p.removeTag())
+}
