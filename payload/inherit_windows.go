@@ -13,20 +13,58 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// socket is an inherited listening socket. Go ties every listener to a completion port of its process, and
-// a socket can have only one, so two Go processes cannot share a net.Listener here (see the documentation
-// of WSADuplicateSocket and golang.org/issue/9503); an accept loop of its own will take its place.
-type socket struct{}
+// socket is an inherited listening socket, which the launcher made outside of Go's poller: Go would tie it to
+// the completion port of one process (golang.org/issue/9503), and every version accepts on it. Its handle is
+// kept for the life of the process; parking only stops the waiting.
+type socket struct {
+	handle windows.Handle
+	family int32
+	addr   net.Addr
+}
 
-var errInherit = errors.New("inherited listeners are not supported on Windows yet: set traffic mode to \"proxy\"")
+// adoptSocket takes over the handle whose number is value. That it listens shows at the first accept: Wine
+// does not tell SO_ACCEPTCONN of an inherited socket.
+func adoptSocket(value string) (*socket, error) {
+	number, err := strconv.ParseUint(value, 10, 64)
+	if err != nil || number == 0 {
+		return nil, fmt.Errorf("%q is not a handle", value)
+	}
+	handle := windows.Handle(number)
+	sa, err := windows.Getsockname(handle)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	// A process that this one starts must not hold the port.
+	if err := windows.SetHandleInformation(handle, windows.HANDLE_FLAG_INHERIT, 0); err != nil {
+		return nil, os.NewSyscallError("SetHandleInformation", err)
+	}
+	s := &socket{handle: handle, addr: tcpAddr(sa), family: windows.AF_INET}
+	if _, ok := sa.(*windows.SockaddrInet6); ok {
+		s.family = windows.AF_INET6
+	}
+	return s, nil
+}
 
-func adoptSocket(string) (*socket, error) { return nil, errInherit }
+// open returns a listener on the socket; closing it leaves the socket open.
+func (s *socket) open() (net.Listener, error) { return newEventListener(s) }
 
-func (s *socket) open() (net.Listener, error) { return nil, errInherit }
-
+// heal has nothing to do: there is no mode that another process could change.
 func (s *socket) heal() error { return nil }
 
-func sendSockets(net.Conn, []byte, []*socket) error { return errInherit }
+// handleValues are what the launcher needs to take the sockets out of this process by DuplicateHandle.
+func handleValues(sockets []*socket) []uint64 {
+	values := make([]uint64, 0, len(sockets))
+	for _, s := range sockets {
+		values = append(values, uint64(s.handle))
+	}
+	return values
+}
+
+// sendSockets writes line, which names the handles: nothing travels beside it.
+func sendSockets(conn net.Conn, line []byte, _ []*socket) error {
+	_, err := conn.Write(line)
+	return err
+}
 
 // readToken reads the pipe whose handle is value to its end and closes it.
 func readToken(value string) (string, error) {

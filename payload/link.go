@@ -155,7 +155,7 @@ func (l *link) giveBack(conn net.Conn, m wire.Message) error {
 	if len(sockets) == 0 {
 		return errors.New("this process has no inherited listener")
 	}
-	line, err := encode(wire.Message{Kind: wire.Ack, ID: m.ID, Names: l.p.env.names})
+	line, err := encode(wire.Message{Kind: wire.Ack, ID: m.ID, Names: l.p.env.names, Handles: handleValues(sockets)})
 	if err != nil {
 		return err
 	}

@@ -28,7 +28,7 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"add 1.0.0 " + program + " --platform linux/amd64=" + plain, "two files"},
 		{"add 1.0.0 --platform linux/amd64=" + b.dist, "not a file"},
 		{"add 9.9.9 " + empty, "empty"},
-		{"add 1.0.0 --platform linux/amd64=" + plain + "-missing", "no such file"},
+		{"add 1.0.0 --platform linux/amd64=" + plain + "-missing", "agent-missing"},
 		{"add 1.0.0 " + program + " --channel nightly", "it has beta, stable"},
 		{"add 1.0.0 " + program + " --protocol-min 5", "protocol range"},
 		{"add 1.0.0 " + program + " --colour", "unknown flag"},

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime"
 	"path/filepath"
 	"testing"
 	"time"
@@ -66,7 +67,12 @@ func TestServe(t *testing.T) {
 	if response.StatusCode != http.StatusNotFound {
 		t.Errorf("the lock file is shown: %s", response.Status)
 	}
-	if err := server.Process.Signal(os.Interrupt); err != nil {
+	if err := server.Process.Signal(os.Interrupt); runtime.GOOS == "windows" {
+		t.Logf("its end is not tested: Go sends no interrupt to a process on Windows: %v", err)
+		_ = server.Process.Kill() // what was tested is over
+		_ = server.Wait()
+		return
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	rest, err := io.ReadAll(lines)

@@ -67,7 +67,8 @@ type Message struct {
 	Grace    *Grace   `json:"grace,omitempty"`
 	Stats    *Stats   `json:"stats,omitempty"`
 	Busy     *Busy    `json:"busy,omitempty"`
-	Names    []string `json:"names,omitempty"` // listeners, in the order of the sockets sent
+	Names    []string `json:"names,omitempty"`   // listeners, in the order of the sockets sent
+	Handles  []uint64 `json:"handles,omitempty"` // Windows: their handle values in the payload, in the same order
 }
 
 // Grace bounds a drain.

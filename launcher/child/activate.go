@@ -24,6 +24,23 @@ func ExecActivated(args []string) error {
 	return fmt.Errorf("exec-child: run %s: %w", args[0], execProgram(args, env))
 }
 
+// SendCtrlC is the body of the hidden command "ctrl-c PID": on Windows it sends CTRL_C to every process of
+// the console of that one. It must run in a process of its own, since it leaves its own console for good and
+// because a service that attaches itself to another console may never return from that.
+func SendCtrlC(args []string) error {
+	if len(args) != 1 {
+		return errors.New("ctrl-c: one process id is needed; this command is for the launcher's own use")
+	}
+	pid, err := strconv.ParseUint(args[0], 10, 32)
+	if err != nil {
+		return fmt.Errorf("ctrl-c: %w", err)
+	}
+	if err := sendCtrlC(uint32(pid)); err != nil {
+		return fmt.Errorf("ctrl-c %d: %w", pid, err)
+	}
+	return nil
+}
+
 // activated turns wire.EnvListen into the variables of sd_listen_fds(3).
 func activated(environment []string, pid int) ([]string, error) {
 	env := environ(environment)

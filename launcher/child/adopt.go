@@ -59,6 +59,7 @@ func (h *Host) adopt(ctx context.Context, path string) (*Process, error) {
 			return nil, err
 		}
 		if hd != nil {
+			hd.rejoin(path)
 			return h.resume(r, hd)
 		}
 	}
@@ -72,7 +73,7 @@ func (h *Host) resume(r record, hd *handle) (*Process, error) {
 		s.Listeners = append(s.Listeners, Listener{Name: name})
 	}
 	p := h.process(s, r)
-	p.handle = hd
+	p.handle, p.began = hd, r.At
 	var err error
 	if p.note, err = relistenNotify(r.Notify); err != nil {
 		// Its later notifications are lost, nothing else.

@@ -72,6 +72,15 @@ type User struct {
 	Home     string   // HOME of the process; "" leaves it out
 }
 
+// Attr makes a program that another package starts, a health probe say, run with the rights of u; nil, which
+// changes nothing, for a nil u.
+func (u *User) Attr() *syscall.SysProcAttr {
+	if u == nil {
+		return nil
+	}
+	return attributes(*u)
+}
+
 // Errors of Start and Adopt.
 var (
 	ErrSpec   = errors.New("the process cannot be started as described")

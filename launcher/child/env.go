@@ -27,8 +27,9 @@ var allowed = map[string][]string{
 }
 
 // environment returns the whole environment of p's process, each name once: the allowed ones, then what
-// the Spec adds, then ours. The token and the listeners are told by descriptor or handle value.
-func (p *Process) environment(tokenAt string, firstListener int) []string {
+// the Spec adds, then ours. The token and the listeners (as in wire.EnvListen) are told
+// by descriptor or handle value.
+func (p *Process) environment(tokenAt, listeners string) []string {
 	var e environ
 	names, ok := allowed[runtime.GOOS]
 	if !ok {
@@ -57,7 +58,7 @@ func (p *Process) environment(tokenAt string, firstListener int) []string {
 	}
 	e.set(wire.EnvWire, wireAddr)
 	e.set(wire.EnvToken, tokenAt)
-	e.set(wire.EnvListen, descriptors(p.spec.Listeners, firstListener))
+	e.set(wire.EnvListen, listeners)
 	return e
 }
 

@@ -32,7 +32,10 @@ type Options struct {
 	// ExecChild is the command that ends in ExecActivated, put before the program of a Spec of kind
 	// Activation; the running executable with "exec-child" if empty.
 	ExecChild []string
-	Log       *slog.Logger // slog.Default if nil
+	// CtrlC is the command that ends in SendCtrlC, put before the process id, on Windows; the running
+	// executable with "ctrl-c" if empty.
+	CtrlC []string
+	Log   *slog.Logger // slog.Default if nil
 }
 
 // Host owns the wire socket and everything that watches processes. It is safe for concurrent use.
@@ -67,10 +70,15 @@ func New(o Options) (*Host, error) {
 			return nil, fmt.Errorf("open process host: %w", err)
 		}
 	}
+	own, err := ownCommand()
+	if err != nil {
+		return nil, fmt.Errorf("open process host: %w", err)
+	}
 	if len(o.ExecChild) == 0 {
-		if o.ExecChild, err = ownCommand(); err != nil {
-			return nil, fmt.Errorf("open process host: %w", err)
-		}
+		o.ExecChild = []string{own, "exec-child"}
+	}
+	if len(o.CtrlC) == 0 {
+		o.CtrlC = []string{own, "ctrl-c"}
 	}
 	boot, err := bootID()
 	if err != nil {
@@ -93,6 +101,10 @@ func New(o Options) (*Host, error) {
 	go h.keepOutput()
 	return h, nil
 }
+
+// WireAddress is where the payloads of a launcher with this state folder dial: wire.sock inside it, or a named
+// pipe of its own on Windows.
+func WireAddress(stateDir string) string { return wireAddress(stateDir) }
 
 // absolute leaves a named pipe's address (\\.\pipe\name) as it is, since that is absolute already.
 func absolute(path string) (string, error) {
@@ -194,6 +206,7 @@ func (h *Host) spawnProcess(p *Process, secret token, out *os.File) error {
 	if h.ctx.Err() != nil {
 		return ErrClosed
 	}
+	p.forked = time.Now()
 	handle, err := spawn(p, secret, out)
 	if err != nil {
 		return fmt.Errorf("run %s: %w", p.spec.Path, err)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"sync"
 	"time"
 
@@ -33,7 +32,7 @@ type link struct {
 	p     *Process
 	ended chan struct{} // closed when nothing more is read from it
 
-	files []*os.File // received and not yet claimed by an acknowledgement
+	files []Socket // received and not yet claimed by an acknowledgement
 
 	second  time.Time // the current window of maxPerSecond
 	inSoFar int
@@ -218,8 +217,14 @@ func (l *link) hear(m wire.Message) error {
 		}
 		p.becomeReady(m.Health)
 	case wire.Ack:
-		if p.acknowledge(answer{message: m, files: l.files}) {
+		files, err := given(l, m)
+		if err != nil {
+			return err
+		}
+		if p.acknowledge(answer{message: m, files: files}) {
 			l.files = nil
+		} else {
+			l.files = files // closed with the connection
 		}
 	case wire.Want:
 		select {

@@ -3,7 +3,8 @@ package child
 import (
 	"context"
 	"fmt"
-	"os"
+	"io"
+	"syscall"
 	"time"
 
 	"github.com/turnstone-go/turnstone/internal/wire"
@@ -19,7 +20,7 @@ type order struct {
 
 type answer struct {
 	message wire.Message
-	files   []*os.File
+	files   []Socket
 }
 
 // Accept makes the program take new connections; nil means that its accept loop runs. Like every order it
@@ -61,15 +62,22 @@ func (p *Process) Yield(ctx context.Context) error {
 	return err
 }
 
-// Sockets asks for the listening sockets back, by name, for a launcher that was started anew. The files
-// are the caller's. They are in non-blocking mode and Fd leaves them so.
-func (p *Process) Sockets(ctx context.Context) (map[string]*os.File, error) {
+// Socket is a listening socket that a program gave back: an *os.File on Linux, in non-blocking mode, which
+// Fd leaves so; on Windows a handle that is known to no poller.
+type Socket interface {
+	syscall.Conn
+	io.Closer
+}
+
+// Sockets asks for the listening sockets back, by name, for a launcher that was started anew. They are the
+// caller's to close.
+func (p *Process) Sockets(ctx context.Context) (map[string]Socket, error) {
 	a, err := p.order(ctx, wire.Message{Kind: wire.Sockets}, wire.AckTimeout)
 	if err != nil {
 		closeAll(a.files)
 		return nil, err
 	}
-	named := make(map[string]*os.File)
+	named := make(map[string]Socket)
 	for i, name := range a.message.Names {
 		if i < len(a.files) && socketForm.MatchString(name) && named[name] == nil {
 			named[name] = a.files[i]
@@ -176,7 +184,7 @@ func (p *Process) acknowledge(a answer) bool {
 	return true
 }
 
-func closeAll(files []*os.File) {
+func closeAll(files []Socket) {
 	for _, f := range files {
 		_ = f.Close() // nothing was written to it
 	}

@@ -25,6 +25,7 @@ type Process struct {
 	handle *handle
 	note   net.PacketConn // its notify socket, nil where there are none
 	began  time.Time
+	forked time.Time // just before it was made; zero for an adopted one
 
 	ready chan struct{} // closed when it is ready
 	found chan struct{} // closed when it has said Hello to this Host
@@ -74,6 +75,12 @@ func (p *Process) PID() int { return p.handle.pid }
 // Spec is what the process was started from. Of an adopted one Args, Env, User and the sockets of
 // Listeners are not known any more.
 func (p *Process) Spec() Spec { return p.spec }
+
+// Forked is the moment before the process was made, after its record was written; zero for an adopted one.
+func (p *Process) Forked() time.Time { return p.forked }
+
+// Began is when the process was made.
+func (p *Process) Began() time.Time { return p.began }
 
 // Done is closed when the program has ended; its descendants may have a moment left.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -162,6 +169,14 @@ func (p *Process) alive() error {
 	default:
 		return nil
 	}
+}
+
+// Health is the address of the private health listener as the program last told it, "" before it has, or
+// if it has none. After an adoption it is known a moment after the program has found this launcher.
+func (p *Process) Health() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.health
 }
 
 // Stats are the last counters that the program reported.

@@ -122,7 +122,7 @@ func forkExec(p *Process, fds []uintptr) (*handle, error) {
 		sys.Credential = &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}
 	}
 	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-		Dir: p.spec.Dir, Env: p.environment(tokenAt, next), Files: fds, Sys: sys,
+		Dir: p.spec.Dir, Env: p.environment(tokenAt, descriptors(p.spec.Listeners, next)), Files: fds, Sys: sys,
 	})
 	if err != nil {
 		return nil, err
@@ -274,14 +274,23 @@ func (h *handle) signal(sig unix.Signal) {
 
 func (h *handle) kill() { h.signal(unix.SIGKILL) }
 
+// rejoin has nothing to do: the members of its tree are found by their mark.
+func (h *handle) rejoin(string) {}
+
 func (h *handle) close() { _ = h.file.Close() } // nothing was written to it
 
 // ownCommand names the running executable, whatever happened to its file since it was started.
-func ownCommand() ([]string, error) {
-	return []string{"/proc/self/exe", "exec-child"}, nil
-}
+func ownCommand() (string, error) { return "/proc/self/exe", nil }
+
+// sendCtrlC is for Windows: here a process group gets a signal.
+func sendCtrlC(uint32) error { return ErrUnsupported }
 
 // execProgram replaces this process.
 func execProgram(args, env []string) error {
 	return syscall.Exec(args[0], args, env)
+}
+
+// attributes are what makes a process run as u.
+func attributes(u User) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -22,7 +23,10 @@ type handle struct {
 	job   windows.Handle // the job of a payload, 0 for a member of its tree
 }
 
-const processAccess = windows.PROCESS_QUERY_LIMITED_INFORMATION | windows.PROCESS_TERMINATE | windows.SYNCHRONIZE
+// Of a payload also its handles are wanted: the listening sockets that it gives back. Wine asks for full
+// query rights to tell whether a process is in a job.
+const processAccess = windows.PROCESS_QUERY_INFORMATION | windows.PROCESS_TERMINATE |
+	windows.PROCESS_DUP_HANDLE | windows.SYNCHRONIZE
 
 // bootID needs to tell nothing here: creation times count from 1601 and not from the boot.
 func bootID() (string, error) { return "windows", nil }
@@ -35,8 +39,8 @@ func canRun(s Spec) error {
 		return fmt.Errorf("%w: %w", ErrSpec, err)
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("%w: %s is not a file", ErrSpec, s.Path)
-	case len(s.Listeners) > 0:
-		return fmt.Errorf("%w: handing over listeners; use proxy mode", ErrUnsupported)
+	case s.Kind == Activation:
+		return fmt.Errorf("%w: LISTEN_FDS is for Unix programs; use kind %q, or %q in proxy mode", ErrUnsupported, SDK, Plain)
 	case s.User != nil:
 		return fmt.Errorf("%w: another user for the payload; use the launcher's own", ErrUnsupported)
 	}
@@ -44,7 +48,7 @@ func canRun(s Spec) error {
 }
 
 // spawn makes the process of p in a job of its own and with a hidden console. It is made suspended and let
-// go inside the job, so that nothing it starts can be outside.
+// go inside the job, so that nothing it starts can be outside. It inherits what is listed and nothing else.
 func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -65,25 +69,51 @@ func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 		defer windows.CloseHandle(r)
 		inherited, tokenAt = append(inherited, syscall.Handle(r)), strconv.FormatUint(uint64(r), 10)
 	}
-	argv := append([]string{p.spec.Path}, p.spec.Args...)
-	pid, proc, err := syscall.StartProcess(p.spec.Path, argv, &syscall.ProcAttr{
-		Dir: p.spec.Dir, Env: p.environment(tokenAt, 0), Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
-		Sys: &syscall.SysProcAttr{
-			CreationFlags:              windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW,
-			AdditionalInheritedHandles: inherited,
-		},
+	h := &handle{job: job}
+	err = lendSockets(p.spec.Listeners, nil, func(sockets []syscall.Handle) error {
+		attr := &syscall.ProcAttr{
+			Dir: p.spec.Dir, Env: p.environment(tokenAt, handleValues(p.spec.Listeners, sockets)),
+			Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
+			Sys: &syscall.SysProcAttr{
+				CreationFlags:              windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW,
+				AdditionalInheritedHandles: append(inherited, sockets...),
+			},
+		}
+		pid, proc, err := syscall.StartProcess(p.spec.Path, append([]string{p.spec.Path}, p.spec.Args...), attr)
+		h.pid, h.proc = pid, windows.Handle(proc)
+		return err
 	})
 	if err != nil {
 		_ = windows.CloseHandle(job) // empty
 		return nil, err
 	}
-	h := &handle{pid: pid, proc: windows.Handle(proc), job: job}
 	if err := h.enter(); err != nil {
 		h.kill()
 		h.close()
 		return nil, err
 	}
 	return h, nil
+}
+
+// lendSockets calls do with the handles of all listeners, none of which can be closed meanwhile.
+func lendSockets(ls []Listener, sockets []syscall.Handle, do func([]syscall.Handle) error) error {
+	if len(ls) == 0 {
+		return do(sockets)
+	}
+	var err error
+	cerr := ls[0].Conn.Control(func(fd uintptr) {
+		err = lendSockets(ls[1:], append(sockets, syscall.Handle(fd)), do)
+	})
+	return errors.Join(cerr, err)
+}
+
+// handleValues prints inherited listeners as in wire.EnvListen. A handle has the same value in the child.
+func handleValues(ls []Listener, sockets []syscall.Handle) string {
+	var parts []string
+	for i, l := range ls {
+		parts = append(parts, l.Name+"="+strconv.FormatUint(uint64(sockets[i]), 10))
+	}
+	return strings.Join(parts, ",")
 }
 
 // enter puts the suspended process into its job and lets it run.
@@ -222,6 +252,10 @@ func (h *handle) status() Exit {
 	return Exit{Code: int(code)}
 }
 
+// rejoin finds the job of an adopted process again. The job's name lives as long as the process, which has a
+// handle of it; ours keeps it from here on.
+func (h *handle) rejoin(recordPath string) { h.job = openJob(recordPath) }
+
 // reap has nothing to do: there are no zombies.
 func (h *handle) reap() {}
 
@@ -236,11 +270,11 @@ func (h *handle) close() {
 	}
 }
 
-func ownCommand() ([]string, error) {
-	exe, err := os.Executable()
-	return []string{exe, "exec-child"}, err
-}
+func ownCommand() (string, error) { return os.Executable() }
 
 func execProgram(args, env []string) error {
 	return fmt.Errorf("%w: LISTEN_FDS is for Unix programs", ErrUnsupported)
 }
+
+// attributes would make a process run as another user, which no payload does here yet; see canRun.
+func attributes(User) *syscall.SysProcAttr { return nil }

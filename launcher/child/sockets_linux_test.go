@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -49,8 +50,8 @@ func TestListenerStaysNonBlocking(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := files["http"]
-	if f == nil {
+	f, ok := files["http"].(*os.File)
+	if !ok {
 		t.Fatalf("sockets %v", files)
 	}
 	back, err := net.FileListener(f)

@@ -18,7 +18,7 @@ const sweepRounds = 50
 // that has ended already is only cleaned up. After Host.Close it does nothing.
 func (p *Process) Stop(ctx context.Context, grace time.Duration) Exit {
 	if tree, ok := p.ask(); ok {
-		p.handle.terminate(tree)
+		p.handle.terminate(tree, p.host.o.CtrlC)
 	}
 	timer := time.NewTimer(grace)
 	defer timer.Stop()

@@ -146,7 +146,7 @@ func (h *handle) descendants(mark string) []*handle {
 
 // terminate asks the process group to end: SIGTERM, and SIGCONT so that a stopped process hears it. Who
 // else is in the tree is given: when the parents are dead nobody can tell.
-func (h *handle) terminate(tree []*handle) {
+func (h *handle) terminate(tree []*handle, _ []string) {
 	for _, m := range append(tree, h) {
 		if m.group == h.pid {
 			m.signal(unix.SIGTERM)

@@ -4,6 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -75,9 +81,39 @@ func inJob(proc, job windows.Handle) bool {
 	return ok != 0 && in != 0
 }
 
-// terminate asks nobody yet: the CTRL_C that a console program understands has to come from a helper
-// process that is attached to its console. The end of the grace ends the tree.
-func (h *handle) terminate([]*handle) {}
+// terminate sends CTRL_C to the payload's hidden console, which its descendants share unless they made one of
+// their own. CTRL_BREAK would reach single process groups, but arrives only from within the same console, and
+// sending either means to leave one's own console: so a helper process does it. Whoever does not hear it is
+// ended with the grace.
+func (h *handle) terminate(_ []*handle, command []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), ctrlCLimit)
+	defer cancel()
+	args := append(slices.Clone(command[1:]), strconv.Itoa(h.pid))
+	helper := exec.CommandContext(ctx, command[0], args...)
+	helper.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.DETACHED_PROCESS}
+	_ = helper.Run() // the program may have ended; what hears nothing is killed
+}
+
+// ctrlCLimit bounds the helper: attaching to the console of a process that is just ending may hang.
+const ctrlCLimit = 3 * time.Second
+
+var (
+	attachConsole         = windows.NewLazySystemDLL("kernel32.dll").NewProc("AttachConsole")
+	freeConsole           = windows.NewLazySystemDLL("kernel32.dll").NewProc("FreeConsole")
+	setConsoleCtrlHandler = windows.NewLazySystemDLL("kernel32.dll").NewProc("SetConsoleCtrlHandler")
+)
+
+// sendCtrlC goes to the console of pid and sends CTRL_C to all that are there, this process left out.
+func sendCtrlC(pid uint32) error {
+	_, _, _ = freeConsole.Call() // fails if there is none, as it should be
+	if ok, _, err := attachConsole.Call(uintptr(pid)); ok == 0 {
+		return os.NewSyscallError("AttachConsole", err)
+	}
+	if ok, _, err := setConsoleCtrlHandler.Call(0, 1); ok == 0 {
+		return os.NewSyscallError("SetConsoleCtrlHandler", err)
+	}
+	return os.NewSyscallError("GenerateConsoleCtrlEvent", windows.GenerateConsoleCtrlEvent(windows.CTRL_C_EVENT, 0))
+}
 
 // endTree kills what a record's job still holds and waits until it is empty.
 func endTree(ctx context.Context, recordPath string) error {

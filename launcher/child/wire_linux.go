@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/turnstone-go/turnstone/internal/wire"
 )
 
 // maxSocketPath is the size of sun_path less its closing zero byte; see unix(7).
@@ -73,7 +75,7 @@ func peerPID(c net.Conn) (int, error) {
 
 // readWire reads bytes and the descriptors that came with them. They are close-on-exec: a payload that is
 // started next must not hold the port.
-func readWire(c net.Conn, b []byte) (int, []*os.File, error) {
+func readWire(c net.Conn, b []byte) (int, []Socket, error) {
 	u := c.(*net.UnixConn)
 	oob := make([]byte, unix.CmsgSpace(4*maxListeners))
 	n, oobn, _, _, err := u.ReadMsgUnix(b, oob)
@@ -86,12 +88,12 @@ func readWire(c net.Conn, b []byte) (int, []*os.File, error) {
 	return n, receivedFiles(oob[:oobn]), err
 }
 
-func receivedFiles(oob []byte) []*os.File {
+func receivedFiles(oob []byte) []Socket {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return nil
 	}
-	var files []*os.File
+	var files []Socket
 	for _, m := range messages {
 		fds, err := unix.ParseUnixRights(&m)
 		if err != nil {
@@ -103,6 +105,12 @@ func receivedFiles(oob []byte) []*os.File {
 	}
 	return files
 }
+
+// given are the sockets that came with an answer.
+func given(l *link, _ wire.Message) ([]Socket, error) { return l.files, nil }
+
+// wireAddress is where the payloads of a state folder dial.
+func wireAddress(stateDir string) string { return filepath.Join(stateDir, "wire.sock") }
 
 // notifyAddress is the notify socket of a process, beside the wire.
 func notifyAddress(wirePath, id string) string {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +27,8 @@ func TestMain(m *testing.M) {
 	case "hang":
 		select {}
 	case "environment":
-		if len(os.Environ()) != 1 || os.Getenv("SECRET") != "" {
+		few := len(os.Environ()) == 1 || runtime.GOOS == "windows" // which adds some of its own
+		if !few || os.Getenv("SECRET") != "" {
 			fmt.Println(os.Environ())
 			os.Exit(1)
 		}

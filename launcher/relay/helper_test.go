@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -175,4 +176,9 @@ func until(t testing.TB, what string, ok func() bool) {
 			t.Fatalf("still not: %s\n%s", what, stacks())
 		}
 	}
+}
+
+// wasResetFor tells whether err is a reset, which Winsock numbers by itself (WSAECONNRESET is 10054).
+func wasResetFor(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.Errno(10054))
 }

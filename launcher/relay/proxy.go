@@ -26,6 +26,8 @@ type Options struct {
 // concurrent use.
 type Proxy struct {
 	socket *Socket
+	ln     listener // accepts what comes to the socket
+	lnErr  error    // why it does not
 	o      Options
 	slots  chan struct{} // one element for each connection that may still be opened
 
@@ -56,6 +58,10 @@ type Waited struct {
 	Longest time.Duration // of their waits
 }
 
+// Nowhere is an address that refuses every connection, for a target that stands for no version: what is sent
+// there is reset at once.
+const Nowhere = "127.0.0.1:0"
+
 // errNoTarget ends a connection that every version refused.
 var errNoTarget = errors.New("no version answers")
 
@@ -67,7 +73,9 @@ func NewProxy(s *Socket, o Options) *Proxy {
 	if o.MaxOpen <= 0 {
 		o.MaxOpen = 10000
 	}
-	return &Proxy{socket: s, o: o, slots: make(chan struct{}, o.MaxOpen), changed: make(chan struct{})}
+	p := &Proxy{socket: s, o: o, slots: make(chan struct{}, o.MaxOpen), changed: make(chan struct{})}
+	p.ln, p.lnErr = acceptor(s)
+	return p
 }
 
 // Name returns the name of the socket.
@@ -142,6 +150,9 @@ func (p *Proxy) Counts() Counts {
 //
 // To shut down without loss: Hold, Wait on each target, Cut what is left, then end ctx.
 func (p *Proxy) Run(ctx context.Context) error {
+	if p.lnErr != nil {
+		return p.lnErr
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var open sync.WaitGroup
 	defer open.Wait()
@@ -152,12 +163,12 @@ func (p *Proxy) Run(ctx context.Context) error {
 	awake := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(awake)
-		_ = p.socket.ln.SetDeadline(time.Unix(1, 0)) // fails only on a closed socket, which wakes Accept too
+		_ = p.ln.SetDeadline(time.Unix(1, 0)) // fails only on a closed socket, which wakes Accept too
 	})
 	defer func() {
 		if !stop() {
 			<-awake
-			_ = p.socket.ln.SetDeadline(time.Time{}) // as above
+			_ = p.ln.SetDeadline(time.Time{}) // as above
 		}
 	}()
 
@@ -188,7 +199,7 @@ func (p *Proxy) accept(ctx context.Context) (stream, error) {
 	}
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	for delay := shortest; ; delay = min(2*delay, longest) {
-		c, err := p.socket.ln.Accept()
+		c, err := p.ln.Accept()
 		if err == nil {
 			p.note(func(n *Counts) { n.Accepted++; n.Open++ })
 			return c.(stream), nil // the listener is TCP or unix

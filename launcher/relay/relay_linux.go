@@ -1,16 +1,39 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
+	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// control needs to set nothing: Go's SO_REUSEADDR on Linux lets a port be bound again while old
-// connections linger, and never while somebody listens.
-func control(string, string, syscall.RawConn) error { return nil }
+// listen needs to set nothing: Go's SO_REUSEADDR on Linux lets a port be bound again while old connections
+// linger, and never while somebody listens.
+func listen(network, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	// Go would make a multipath TCP socket where the kernel has it. Programs that inherit the socket do not
+	// expect one, and the accept queue could then not be read.
+	lc.SetMultipathTCP(false)
+	return lc.Listen(context.Background(), network, address) // never blocks: the address is not a name to look up
+}
+
+func inUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
+
+// adopt duplicates the descriptor, close-on-exec, and makes it non-blocking.
+func adopt(c syscall.Conn) (net.Listener, error) {
+	f, ok := c.(*os.File)
+	if !ok {
+		return nil, fmt.Errorf("%T is no file", c)
+	}
+	return net.FileListener(f)
+}
+
+// acceptor returns what a Proxy accepts on: the socket itself.
+func acceptor(s *Socket) (listener, error) { return s.ln, nil }
 
 // listening reads whether listen(2) was called on the socket.
 func listening(raw syscall.RawConn) (yes bool, err error) {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -282,5 +283,32 @@ func TestPortTaken(t *testing.T) {
 	t.Cleanup(func() { s.Close() })
 	if _, err := Listen("http", s.Addr().String()); !errors.Is(err, ErrInUse) {
 		t.Errorf("a second listener on the port: %v", err)
+	}
+}
+
+// A server may answer an upload early and close without having read it all, which resets the connection:
+// the answer that was sent before must still arrive. (Windows itself
+// discards what was received when the reset arrives.)
+func TestEarlyAnswerSurvivesTheReset(t *testing.T) {
+	p := newProxy(t, Options{})
+	b := newBackend(t, "b", func(c net.Conn) {
+		io.ReadFull(c, make([]byte, 1))
+		io.WriteString(c, "413 too large")
+	}) // closed with the upload unread
+	p.Switch(p.NewTarget("b", b.addr()))
+	for range 50 {
+		c := dial(t, p)
+		go func() {
+			for {
+				if _, err := c.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		}()
+		b := make([]byte, len("413 too large"))
+		if _, err := io.ReadFull(c, b); err != nil {
+			t.Fatalf("the answer was lost: %q, %v", b, err)
+		}
+		c.Close()
 	}
 }

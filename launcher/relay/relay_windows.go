@@ -1,38 +1,72 @@
 package relay
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net"
+	"sync"
 	"syscall"
-
-	"golang.org/x/sys/windows"
+	"time"
 )
 
-// soExclusiveAddrUse is SO_EXCLUSIVEADDRUSE (winsock2.h: ~SO_REUSEADDR).
-const soExclusiveAddrUse = ^4
-
-// control keeps other programs from binding the same port: on Windows SO_REUSEADDR of theirs would
-// otherwise share it, with undefined delivery. See "Using SO_REUSEADDR and SO_EXCLUSIVEADDRUSE",
-// learn.microsoft.com/windows/win32/winsock/using-so-reuseaddr-and-so-exclusiveaddruse.
-func control(network, _ string, raw syscall.RawConn) error {
-	if network == "unix" {
-		return errors.ErrUnsupported
+// listen makes a socket that no program accepts on by Go's own means. Go ties every net.Listener to the
+// completion port of its process; the tie belongs to the socket, which all processes share, and there can
+// be only one. So the public socket is made by system calls, stays outside of Go's poller, and payloads
+// wait on it by events.
+func listen(network, address string) (net.Listener, error) {
+	if network != "tcp" {
+		return nil, fmt.Errorf("unix sockets: %w on Windows", errors.ErrUnsupported)
 	}
-	var err error
-	cerr := raw.Control(func(fd uintptr) {
-		err = windows.SetsockoptInt(windows.Handle(fd), windows.SOL_SOCKET, soExclusiveAddrUse, 1)
-	})
-	return errors.Join(cerr, err)
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return listenRaw(addr)
 }
 
-// listening reads whether listen was called on the socket (SO_ACCEPTCONN is 2 on Windows too).
+// inUse: WSAEADDRINUSE, and WSAEACCES for a port that another program holds exclusively.
+func inUse(err error) bool {
+	return errors.Is(err, syscall.WSAEACCES) || errors.Is(err, errAddrInUse)
+}
+
+// adopt takes a socket whose handle was duplicated out of a payload.
+func adopt(c syscall.Conn) (net.Listener, error) { return duplicate(c) }
+
+// acceptor exchanges the raw socket for an ordinary listener of Go at the same address, since in proxy
+// mode no other process accepts there. Between the two nobody listens for some microseconds; that is at
+// the launcher's start, when there is no proxy yet that could have promised anything.
+func acceptor(s *Socket) (listener, error) {
+	s.exchange.Lock()
+	defer s.exchange.Unlock()
+	raw, ok := s.ln.(*rawListener)
+	if !ok {
+		return s.ln, nil // it was exchanged before
+	}
+	addr := raw.Addr().String()
+	if err := raw.Close(); err != nil {
+		return nil, fmt.Errorf("listen %s: %w", s.name, err)
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = exclusive(fd) }), err)
+	}}
+	ln, err := lc.Listen(context.Background(), s.network, addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", s.name, err)
+	}
+	tcp := ln.(*net.TCPListener)
+	conn, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", s.name, err)
+	}
+	s.ln, s.raw = tcp, conn
+	return tcp, nil
+}
+
+// listening reads whether listen was called on the socket.
 func listening(raw syscall.RawConn) (yes bool, err error) {
-	const soAcceptConn = 2
-	cerr := raw.Control(func(fd uintptr) {
-		var v int
-		v, err = windows.GetsockoptInt(windows.Handle(fd), windows.SOL_SOCKET, soAcceptConn)
-		yes = v != 0
-	})
+	cerr := raw.Control(func(fd uintptr) { yes, err = acceptsConnections(fd) })
 	return yes, errors.Join(cerr, err)
 }
 
@@ -45,3 +79,43 @@ func nonblock(syscall.RawConn) error { return nil }
 // gone is always false: Windows discards what was received when a reset arrives, so there is nothing
 // left to read that would be worth waiting for.
 func gone(net.Conn) bool { return false }
+
+// rawListener is a listening socket that this process holds and does not accept on.
+type rawListener struct {
+	addr net.Addr
+
+	mu     sync.RWMutex // held for reading while the handle is lent
+	handle uintptr
+	closed bool
+}
+
+var errNotHere = errors.New("only payloads accept on this socket")
+
+func (l *rawListener) Accept() (net.Conn, error)             { return nil, errNotHere }
+func (l *rawListener) Addr() net.Addr                        { return l.addr }
+func (l *rawListener) SetDeadline(time.Time) error           { return errNotHere }
+func (l *rawListener) SyscallConn() (syscall.RawConn, error) { return l, nil }
+
+// Control lends the handle to f.
+func (l *rawListener) Control(f func(fd uintptr)) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return net.ErrClosed
+	}
+	f(l.handle)
+	return nil
+}
+
+func (l *rawListener) Read(func(uintptr) bool) error  { return errNotHere }
+func (l *rawListener) Write(func(uintptr) bool) error { return errNotHere }
+
+func (l *rawListener) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return net.ErrClosed
+	}
+	l.closed = true
+	return closeSocket(l.handle)
+}

@@ -1,13 +1,13 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -31,6 +31,8 @@ type Socket struct {
 	network string // "tcp" or "unix"
 	ln      listener
 	raw     syscall.RawConn
+
+	exchange sync.Mutex // a Proxy may put another listener in place when it is made
 }
 
 // Listen creates the public socket. The address is "host:port", or "unix:" and a path.
@@ -44,13 +46,9 @@ func Listen(name, address string) (*Socket, error) {
 			return nil, fmt.Errorf("listen %s: %w", name, err)
 		}
 	}
-	lc := net.ListenConfig{Control: control}
-	// Go would make a multipath TCP socket where the kernel has it. Programs that inherit the socket do not
-	// expect one, and the accept queue could then not be read.
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(context.Background(), network, address) // never blocks: the address is not a name to look up
+	ln, err := listen(network, address)
 	if err != nil {
-		if errors.Is(err, syscall.EADDRINUSE) {
+		if inUse(err) {
 			err = fmt.Errorf("%w (%w)", ErrInUse, err)
 		}
 		return nil, fmt.Errorf("listen %s: %w", name, err)
@@ -59,11 +57,11 @@ func Listen(name, address string) (*Socket, error) {
 }
 
 // Adopt makes a Socket of a listening socket that came back from a service manager or a payload, after
-// checking that it listens, is a stream and is bound to address, as Listen takes it. The file is not
-// consumed: the caller closes it.
-func Adopt(name, address string, f *os.File) (*Socket, error) {
+// checking that it listens, is a stream and is bound to address, as Listen takes it. It is an *os.File on
+// Linux and a socket handle on Windows, is duplicated and not consumed: the caller closes it.
+func Adopt(name, address string, f syscall.Conn) (*Socket, error) {
 	network, address := split(address)
-	ln, err := net.FileListener(f) // duplicates the descriptor, close-on-exec, and makes it non-blocking
+	ln, err := adopt(f)
 	if err != nil {
 		return nil, fmt.Errorf("adopt %s: %w: %w", name, ErrNotListener, err)
 	}

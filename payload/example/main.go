@@ -11,7 +11,8 @@
 //	GET /slow?ms=50  answers after that time (at most a minute)
 //	GET /events      server-sent events, one a second, until the stream is told to end
 //	GET /upgrade     with "Connection: Upgrade" and "Upgrade: echo": 101, then every line comes back; when
-//	                 the process drains the stream is told "bye" and ends
+//	                 the process drains the stream is told "bye" and ends; with ?stay it is told nothing,
+//	                 as in a program that has no goodbye, and goes on until the deadline of streams
 //	GET /work        {"holder":true,"fence":7,"count":12}: the state of its work under the lease
 //
 // With EXAMPLE_LEASE_FILE it counts in that file while it holds the lease. It reads, adds one and writes

@@ -104,7 +104,10 @@ func (s *service) upgrade(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, `ask with "Connection: Upgrade" and "Upgrade: echo" over HTTP/1.1`, http.StatusUpgradeRequired)
 		return
 	}
-	ctx, done := payload.Stream(r.Context())
+	ctx, done := context.Background(), func() {}
+	if !r.URL.Query().Has("stay") {
+		ctx, done = payload.Stream(r.Context())
+	}
 	defer done()
 	nc, buf, err := hijacker.Hijack()
 	if err != nil {
@@ -112,7 +115,7 @@ func (s *service) upgrade(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer nc.Close()
-	if _, err := nc.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")); err != nil {
+	if _, err := fmt.Fprintf(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\nServer: example/%s\r\n\r\n", s.version); err != nil {
 		return
 	}
 	echo(ctx, nc, buf.Reader)

@@ -38,9 +38,18 @@ func (r *Repository) Download(ctx context.Context, d durable.Disk, w Want, dst s
 		err = r.download(ctx, d, w, dst, progress)
 	}
 	if err != nil {
-		return fmt.Errorf("download %s: %w", w.Name, err)
+		return fmt.Errorf("download %s: %w", brief(w.Name), err)
 	}
 	return nil
+}
+
+// brief leaves a person room for the rest of the sentence behind a name that is mostly digest.
+func brief(name string) string {
+	const most = 32
+	if len(name) <= most {
+		return name
+	}
+	return name[:most-1] + "…"
 }
 
 func (r *Repository) download(ctx context.Context, d durable.Disk, w Want, dst string, progress func(done, total int64)) error {

@@ -20,6 +20,23 @@ func (s *Store) Sealed(v journal.Version) bool {
 	return err == nil
 }
 
+// Named returns the sealed version of that number and digest, as its seal has it: for a process of which
+// nothing else is known any more. The error is ErrNotSealed, ErrDamaged, ErrName, or one of the disk.
+func (s *Store) Named(number, digest string) (journal.Version, error) {
+	v := journal.Version{Number: number, Digest: digest, File: "any"}
+	if err := checkName(v); err != nil {
+		return journal.Version{}, err
+	}
+	rec, err := s.readSeal(s.home(v))
+	if err != nil {
+		return journal.Version{}, fmt.Errorf("look up %.120q: %w", number, err)
+	}
+	if rec.Version.Number != number || rec.Version.Digest != digest {
+		return journal.Version{}, fmt.Errorf("look up %.120q: %w: its seal names %s", number, ErrDamaged, rec.Version.Number)
+	}
+	return rec.Version, nil
+}
+
 // Verify reads every byte of a version: it is sealed, its folder holds exactly the files of the seal, and
 // each has its size and digest. The error is ErrNotSealed, ErrDamaged, or one of the disk or of ctx that
 // says nothing about the version. It changes nothing.

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"slices"
+
+	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// Status is how the service is, for operators.
+func (s *service) Status() control.Status {
+	st := control.Status{
+		Product: s.cfg.Product, Channel: s.cfg.Repository.Channel, Repository: s.cfg.Repository.URL,
+		Running: true, Since: s.began, Trust: s.feed.trust(),
+	}
+	engine := s.engine.Status()
+	st.Engine(engine)
+	st.Processes = s.site.processes(engine.State)
+	st.Health, st.Trouble = s.site.health()
+	return st
+}
+
+// Order hands an operator's order to the engine.
+func (s *service) Order(ctx context.Context, o updater.Order) error { return s.engine.Order(ctx, o) }
+
+// History returns the last finished updates, newest first.
+func (s *service) History(limit int) ([]control.Record, error) {
+	return control.ReadHistory(s.disk, s.cfg.stateFile(historyFile), limit)
+}
+
+// tell publishes what the site did and writes it to the log. The engine, which ordered it, adds the phase.
+func (s *service) tell(e updater.Event) {
+	if s.engine != nil { // not yet while the site is opened
+		st := s.engine.Status()
+		e.Phase = st.State.Phase
+		if e.Kind == "switch" {
+			e.Figures["journal_ms"] = millis(st.Synced)
+		}
+	}
+	if e.Kind == "alarm" {
+		s.log.Error(e.Text, "kind", e.Kind, "version", e.Number)
+	} else {
+		s.log.Info(e.Text, "kind", e.Kind, "version", e.Number)
+	}
+	s.publish(e)
+}
+
+// trust says how fresh the signed metadata is, nil before there is any.
+func (f *feed) trust() *control.Trust {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.view == nil {
+		return nil
+	}
+	return &control.Trust{RootVersion: f.view.RootVersion, Expires: f.view.Expires, Expired: f.view.Expired}
+}
+
+// processes lists the living payload processes.
+func (s *site) processes(st journal.State) []control.Process {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []control.Process
+	for _, m := range s.members {
+		p := s.describe(m)
+		p.Role = role(st, m.version)
+		all = append(all, p)
+	}
+	for _, m := range s.leaving {
+		p := s.describe(m)
+		p.Role, p.State = "old", "draining"
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b control.Process) int { return a.Since.Compare(b.Since) })
+	return all
+}
+
+// describe says what m does; s.mu is held.
+func (s *site) describe(m *member) control.Process {
+	p := control.Process{Number: m.name(), State: "parked", PID: m.proc.PID(), Since: m.proc.Began(), Open: s.connections(m), Requests: s.answered(m)}
+	switch {
+	case m.is(func(m *member) bool { return m.accepting }):
+		p.State, p.Restarts = "accepting", s.restarts
+	case !m.is(func(m *member) bool { return m.fit }):
+		p.State = "starting"
+	}
+	if b := m.proc.Busy(); b != nil {
+		p.Busy = b.Reason
+	}
+	return p
+}
+
+func role(st journal.State, v journal.Version) string {
+	switch {
+	case len(st.Good) > 0 && st.Good[0].Digest == v.Digest:
+		return "active"
+	case st.Candidate != nil && st.Candidate.Digest == v.Digest:
+		return "candidate"
+	case len(st.Good) > 1 && st.Good[1].Digest == v.Digest:
+		return "previous"
+	}
+	return "old"
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/launcher/host"
+)
+
+// registration is what install can be told beside the configuration.
+type registration struct {
+	display, description, start string
+	needs                       []string
+	preShutdown                 time.Duration
+	unprotected                 bool
+}
+
+func (r *registration) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&r.display, "display-name", "", "name for people (default: the product)")
+	f.StringVar(&r.description, "description", "", "one sentence on what the service does")
+	f.StringVar(&r.start, "start", string(host.Automatic), "automatic, delayed, manual or disabled")
+	f.StringSliceVar(&r.needs, "needs", nil, "services that must run before")
+	f.DurationVar(&r.preShutdown, "preshutdown", 3*time.Minute, "how long Windows waits for the drain before it shuts down")
+	f.BoolVar(&r.unprotected, "unprotected", false, "accept folders that others can change (file systems without access lists)")
+}
+
+// spec is the service of a configuration.
+func (r *registration) spec(cfg Config) (host.Spec, error) {
+	exe, err := os.Executable()
+	if err == nil {
+		exe, err = filepath.Abs(exe)
+	}
+	if err != nil {
+		return host.Spec{}, fmt.Errorf("find the launcher's own file: %w", err)
+	}
+	s := host.Spec{
+		Name: cfg.Product, Display: r.display, Description: r.description, Exe: exe,
+		Args:  []string{host.Verb, "--config", cfg.File, "--name", cfg.Product},
+		Start: host.Start(r.start), Needs: r.needs, PreShutdown: r.preShutdown,
+		State: cfg.State.Dir, Unprotected: r.unprotected,
+	}
+	if s.Description == "" {
+		s.Description = "Keeps " + cfg.Product + " running and up to date."
+	}
+	if r.unprotected {
+		s.Args = append(s.Args, "--unprotected")
+	}
+	return s, nil
+}
+
+func (a *app) installCmd() *cobra.Command {
+	var r registration
+	cmd := &cobra.Command{
+		Use: "install", Short: "register the launcher as a service of this machine, or mend that", Args: cobra.NoArgs,
+		Long: "Registers the launcher as a service of this machine, under the product's name. What is registered already is\n" +
+			"compared and mended, and what was changed is said. Needs an administrator. The launcher stays where it is: put it\n" +
+			"where only administrators can write first.",
+	}
+	cmd.RunE = a.do(func(ctx context.Context, _ []string) (answer, error) {
+		cfg, err := a.load()
+		if err != nil {
+			return nil, err
+		}
+		s, err := r.spec(cfg)
+		if err != nil {
+			return nil, err
+		}
+		steps, err := host.Install(ctx, s)
+		if err != nil {
+			return stepsAnswer{Steps: steps}, privileged(err, "install")
+		}
+		return stepsAnswer{steps, fmt.Sprintf("installed; start it: %s start", a.program)}, nil
+	})
+	r.flags(cmd)
+	return cmd
+}
+
+// privileged says what to do about a missing right.
+func privileged(err error, verb string) error {
+	if errors.Is(err, host.ErrPrivilege) {
+		return fmt.Errorf("%s: %w", verb, err)
+	}
+	if errors.Is(err, host.ErrNoService) {
+		return exit(control.Usage, "%w: run install first", err)
+	}
+	return err
+}
+
+func (a *app) uninstallCmd() *cobra.Command {
+	purge := false
+	cmd := &cobra.Command{
+		Use: "uninstall", Short: "stop the service and take out its registration; the state folder stays", Args: cobra.NoArgs,
+	}
+	cmd.Flags().BoolVar(&purge, "purge", false, "remove the state folder too, with every version and all history")
+	cmd.RunE = a.do(func(ctx context.Context, _ []string) (answer, error) {
+		cfg, err := a.load()
+		if err != nil {
+			return nil, err
+		}
+		steps, err := host.Uninstall(ctx, cfg.Product)
+		if err != nil {
+			return stepsAnswer{Steps: steps}, privileged(err, "uninstall")
+		}
+		if purge {
+			step := host.Step{Name: "state folder", Result: host.Removed, Now: cfg.State.Dir}
+			if err := removeState(cfg); err != nil {
+				step.Result, step.Err = host.Failed, err.Error()
+			}
+			steps = append(steps, step)
+		}
+		return stepsAnswer{steps, "uninstalled"}, nil
+	})
+	return cmd
+}
+
+// stepsAnswer is what was done, line by line.
+type stepsAnswer struct {
+	Steps []host.Step `json:"steps"`
+	Text  string      `json:"text,omitempty"`
+}
+
+func (s stepsAnswer) text(w io.Writer, _ time.Time) {
+	bad := 0
+	for _, st := range s.Steps {
+		mark := "  "
+		if st.Bad() {
+			mark, bad = "! ", bad+1
+		}
+		fmt.Fprintln(w, mark+printable(st.String()))
+	}
+	if bad > 0 {
+		fmt.Fprintf(w, "%s not as wanted, marked with !\n", plural(bad, "step"))
+	}
+	if s.Text != "" {
+		fmt.Fprintln(w, s.Text)
+	}
+}
+
+func (a *app) startCmd() *cobra.Command {
+	return a.serviceCmd("start", "start the installed service and wait until it runs", "runs", host.StartService)
+}
+
+func (a *app) stopCmd() *cobra.Command {
+	return a.serviceCmd("stop", "stop the service: its connections are drained first", "stopped", host.StopService)
+}
+
+func (a *app) restartCmd() *cobra.Command {
+	return a.serviceCmd("restart", "stop and start; updates need no restart", "runs again", func(ctx context.Context, name string) error {
+		if err := host.StopService(ctx, name); err != nil {
+			return err
+		}
+		return host.StartService(ctx, name)
+	})
+}
+
+func (a *app) serviceCmd(verb, short, done string, do func(context.Context, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use: verb, Short: short, Args: cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) (answer, error) {
+			cfg, err := a.load()
+			if err != nil {
+				return nil, err
+			}
+			if err := do(ctx, cfg.Product); err != nil {
+				return nil, privileged(err, verb)
+			}
+			return said{fmt.Sprintf("service %s %s", cfg.Product, done)}, nil
+		}),
+	}
+}

@@ -1,0 +1,98 @@
+package control
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// Address is where the launcher of a product listens by default: control.sock in its state folder, or the
+// pipe of the product on Windows.
+func Address(stateDir, product string) string { return address(stateDir, product) }
+
+// CheckAddress tells whether a socket can be made there at all.
+func CheckAddress(addr string) error { return checkAddress(addr) }
+
+// Listen makes the operators' socket. Administrators and the launcher's own account may connect, and the
+// members of readGroup if it is not "". A socket that a dead launcher left is replaced: the caller holds
+// the lock of the state folder, so there is no living one.
+func Listen(addr, readGroup string) (*Listener, error) {
+	ln, err := listen(addr, readGroup)
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{ln: ln, readers: readGroup != "", places: make(chan struct{}, maxClients), done: make(chan struct{})}, nil
+}
+
+func dialAddress(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, addr) }
+
+// Bounds. Followers get fewer places than there are, so that they cannot keep an operator out.
+const (
+	maxClients   = 32
+	maxFollowers = 24
+)
+
+// Listener accepts at most 32 connections at a time; the others wait in the kernel's queue.
+type Listener struct {
+	ln      net.Listener
+	readers bool // others than administrators may read
+	places  chan struct{}
+	done    chan struct{}
+	once    sync.Once
+}
+
+// Accept waits for a place and then for a client.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+	c, err := l.ln.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	who, err := peer(c)
+	if err != nil {
+		who = caller{name: "unknown peer: " + err.Error()}
+	}
+	who.reader = who.admin || l.readers && err == nil
+	return &client{Conn: c, caller: who, leave: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+// Close ends Accept and removes the socket.
+func (l *Listener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.ln.Close()
+}
+
+// Addr is where clients connect.
+func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+
+// caller is who is at the other end of a connection.
+type caller struct {
+	name   string
+	admin  bool // may change things
+	reader bool
+}
+
+// client is a connection that knows its caller and gives its place back when it is closed.
+type client struct {
+	net.Conn
+	caller caller
+	leave  func()
+}
+
+func (c *client) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
+// CloseWrite lets net/http end a refused request so that the client reads the refusal and not a reset.
+func (c *client) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/manifest"
+	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/fetch"
+	"github.com/turnstone-go/turnstone/updater/journal"
+	"github.com/turnstone-go/turnstone/updater/policy"
+)
+
+// feed is the signed world: what the vendor offers, and the bytes behind it. It is the engine's
+// updater.Feed. Nothing leaves it that was not verified.
+type feed struct {
+	disk   durable.Disk
+	source *fetch.Repository
+	client *manifest.Client
+	host   manifest.Host
+
+	mu   sync.Mutex
+	view *manifest.View // of the last refresh, or from the trust folder; nil before both
+}
+
+// openFeed opens the trust folder and the repository; it asks neither yet.
+func openFeed(d durable.Disk, cfg Config) (*feed, error) {
+	root, err := durable.ReadFile(d, cfg.Repository.Root, 1<<20)
+	if err != nil {
+		return nil, fmt.Errorf("read the trusted root: %w\nrepository.root names it; `release init` writes it as root.json", err)
+	}
+	f := &feed{disk: d, host: manifest.Host{Product: cfg.Product, Channel: cfg.Repository.Channel, OS: runtime.GOOS, Arch: runtime.GOARCH}}
+	if f.client, err = manifest.Open(d, cfg.stateFile("trust"), root, f.host); err != nil {
+		return nil, fmt.Errorf("open the trust folder: %w", err)
+	}
+	if f.source, err = fetch.Open(cfg.Repository.URL, fetch.Options{}); err != nil {
+		return nil, fmt.Errorf("open the repository: %w", err)
+	}
+	if view, err := f.client.Cached(); err == nil { // else there is none yet: a fresh install
+		f.view = view
+	}
+	return f, nil
+}
+
+// Check reads the channel again.
+func (f *feed) Check(ctx context.Context) (policy.Offers, error) {
+	view, err := f.client.Refresh(ctx, f.source)
+	if err != nil {
+		return policy.Offers{}, refused(err)
+	}
+	f.mu.Lock()
+	f.view = view
+	f.mu.Unlock()
+	return offers(view), nil
+}
+
+// offers reduces a verified view to what the gates ask.
+func offers(v *manifest.View) policy.Offers {
+	o := policy.Offers{
+		Name: v.Channel.Product + "/" + v.Channel.Name, MinEpoch: v.Channel.MinEpoch,
+		SignedAt: v.Channel.SignedAt, Expires: v.Expires, Expired: v.Expired,
+	}
+	for _, x := range v.Channel.Offers {
+		o.List = append(o.List, policy.Offer{Number: x.Version, Epoch: x.Epoch, Share: x.Share, Yanked: x.Yanked})
+	}
+	return o
+}
+
+// Resolve finds this platform's artifact in a verified release document.
+func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, error) {
+	r, err := f.client.Release(ctx, f.source, number)
+	if err != nil {
+		return policy.Release{}, refused(err)
+	}
+	a, ok := r.Artifact(f.host.OS, f.host.Arch)
+	if !ok {
+		return policy.Release{}, updater.Bad(fmt.Errorf("%s: %w: %s/%s", number, manifest.ErrWrongPlatform, f.host.OS, f.host.Arch))
+	}
+	return policy.Release{
+		Version: journal.Version{
+			Number: r.Version, Digest: a.SHA256, Epoch: r.Epoch, File: a.Name, SizeBytes: a.SizeBytes, Minisig: a.Minisig,
+		},
+		Protocol: policy.Range(r.Protocol),
+	}, nil
+}
+
+// Fetch downloads v's artifact to the file dst, going on where an earlier try stopped.
+func (f *feed) Fetch(ctx context.Context, v journal.Version, dst string, progress func(done, total int64)) error {
+	want := fetch.Want{Name: manifest.HashPath(v.Digest), SizeBytes: v.SizeBytes, SHA256: v.Digest}
+	err := f.source.Download(ctx, f.disk, want, dst, progress)
+	if errors.Is(err, fetch.ErrDigest) {
+		return updater.Bad(err)
+	}
+	return err
+}
+
+// Verify checks the vendor's second signature over the sealed file of v, which binds its product, version
+// and platform to its bytes.
+func (f *feed) Verify(_ context.Context, v journal.Version, name string) error {
+	f.mu.Lock()
+	view := f.view
+	f.mu.Unlock()
+	if view == nil {
+		return errors.New("no verified metadata to check the signature of the artifact with: wait for a check to succeed")
+	}
+	file, err := f.disk.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open the artifact: %w", err)
+	}
+	defer file.Close()
+	a := manifest.Artifact{
+		OS: f.host.OS, Arch: f.host.Arch, Name: v.File, SizeBytes: v.SizeBytes, SHA256: v.Digest, Minisig: v.Minisig,
+	}
+	return refused(view.Trust.VerifyArtifact(f.host.Product, v.Number, a, file))
+}
+
+// refused tells the engine which errors are evidence and which are the network's or the disk's.
+func refused(err error) error {
+	if errors.Is(err, manifest.ErrVerify) {
+		return updater.Bad(err)
+	}
+	return err
+}

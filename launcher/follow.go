@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// judge reads the events that follow an order and tells when, and how, its update has ended. It is pure:
+// the same events always give the same verdict.
+type judge struct {
+	order  updater.OrderKind
+	asked  string // the version that was ordered, "" for any
+	begun  bool   // the order has been applied: what comes now is its work
+	moved  string // the version that was given the traffic
+	alarms int    // times that it could not be taken from it again, in a row
+}
+
+// maxAlarms is how many failed attempts to go back make a rollback impossible for whoever waits. The
+// launcher itself goes on trying.
+const maxAlarms = 3
+
+// verdict is what the events have come to.
+type verdict int
+
+const (
+	open    verdict = iota // nothing is decided yet
+	ended                  // the update ended, with a code
+	unmoved                // no update began: what the gates say is the outcome
+)
+
+func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
+	if !j.begun {
+		j.begun = ev.Kind == "order"
+		return open, 0
+	}
+	switch ev.Kind {
+	case "check":
+		return j.check(ev)
+	case "switch":
+		if ev.Phase == journal.Switching {
+			j.moved = ev.Number
+		}
+	case "alarm":
+		if ev.Phase == journal.Reverting && ev.Number == j.moved {
+			j.alarms++
+		}
+		if j.alarms >= maxAlarms {
+			return ended, control.NoWayBack
+		}
+	case "rollback":
+		j.alarms = 0
+	case "end":
+		return j.end(ev)
+	}
+	return open, 0
+}
+
+// check is a look at the channel from which no update came.
+func (j *judge) check(ev updater.Event) (verdict, control.Code) {
+	switch {
+	case j.order != updater.OrderUpdate:
+		return open, 0
+	case ev.Err == "":
+		return unmoved, 0
+	case ev.Verdict == journal.Bad:
+		return ended, control.NotVerified
+	}
+	return ended, control.NotDownloaded
+}
+
+func (j *judge) end(ev updater.Event) (verdict, control.Code) {
+	switch {
+	case j.order == updater.OrderUpdate && j.asked != "" && ev.Number != j.asked:
+		return open, 0 // the turn of the one that was ordered comes after it
+	case ev.Outcome == updater.Discarded && (ev.Verdict == journal.Superseded || ev.Verdict == journal.None):
+		return open, 0 // it made way for another, and that one counts
+	case ev.Outcome == updater.Committed:
+		return ended, control.OK
+	case ev.Outcome == updater.RolledBack && ev.Verdict == journal.Operator && j.order == updater.OrderRollback:
+		return ended, control.OK // as ordered
+	case ev.Outcome == updater.RolledBack && j.alarms > 0:
+		return ended, control.NoWayBack
+	case ev.Outcome == updater.RolledBack:
+		return ended, control.RolledBack
+	}
+	return ended, discarded(ev)
+}
+
+// discarded is the code of a candidate that never had traffic.
+func discarded(ev updater.Event) control.Code {
+	switch {
+	case ev.Verdict == journal.Yanked:
+		return control.HeldBack
+	case ev.Failed == journal.Fetching && ev.Verdict == journal.World:
+		return control.NotDownloaded
+	case ev.Failed == journal.Fetching, ev.Failed == journal.Staging && ev.Verdict == journal.Bad:
+		return control.NotVerified
+	case ev.Failed == journal.Staging:
+		return control.NotPrepared
+	}
+	return control.NeverHealthy
+}
+
+// stream is where events come from: a control.Events, or a script.
+type stream interface {
+	Next() (updater.Event, error)
+}
+
+// follow shows events until the update that was ordered has ended.
+func (a *app) follow(ctx context.Context, events stream, j judge) (verdict, control.Code, error) {
+	s := newScreen(a)
+	defer s.close()
+	for {
+		ev, err := events.Next()
+		if err != nil {
+			return open, 0, a.lost(ctx, err)
+		}
+		s.show(ev)
+		if v, code := j.feed(ev); v != open {
+			return v, code, nil
+		}
+	}
+}
+
+// watch shows events until interrupted.
+func (a *app) watch(ctx context.Context, events stream) error {
+	s := newScreen(a)
+	defer s.close()
+	for {
+		ev, err := events.Next()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return a.lost(ctx, err)
+		}
+		s.show(ev)
+	}
+}
+
+// lost explains the end of the stream.
+func (a *app) lost(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return exit(control.Internal, "stopped following; the update goes on: %s watch", a.program)
+	case errors.Is(err, io.EOF):
+		return exit(control.NotRunning, "the launcher stopped, or this command could not keep up; an update resumes when the launcher is back: %s status", a.program)
+	}
+	return err
+}
+
+// endAnswer is how an update that was followed ended.
+type endAnswer struct {
+	Entry   *control.Record `json:"entry,omitempty"` // the update, if one was begun
+	Why     *control.Why    `json:"why,omitempty"`   // the gates, if none was
+	code    control.Code
+	program string
+}
+
+func (e endAnswer) text(w io.Writer, now time.Time) {
+	switch {
+	case e.Why != nil:
+		whyAnswer{*e.Why, e.program}.text(w, now)
+	case e.Entry != nil && e.code != control.OK:
+		e.failure(w)
+	}
+}

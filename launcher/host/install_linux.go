@@ -1,0 +1,168 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+)
+
+// systemd is the manager of this machine, as far as we use it.
+type systemd struct {
+	folder string // of units
+	root   bool   // whether we may change anything
+	ctl    func(ctx context.Context, args ...string) (string, error)
+}
+
+func realSystemd() systemd {
+	return systemd{folder: "/etc/systemd/system", root: os.Geteuid() == 0, ctl: systemctl}
+}
+
+// systemctlTime bounds one call. A stop may take as long as the service drains.
+const systemctlTime = 10 * time.Minute
+
+func systemctl(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, systemctlTime)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, "systemctl", args...).CombinedOutput()
+	text := string(bytes.TrimSpace(out))
+	if errors.Is(err, exec.ErrNotFound) {
+		return text, fmt.Errorf("systemctl is not here: this machine is not run by systemd; use `launcher run` under your own manager: %w", err)
+	}
+	if err != nil {
+		return text, fmt.Errorf("systemctl %s: %w: %s", strings.Join(args, " "), err, text)
+	}
+	return text, nil
+}
+
+func (d systemd) unit(name string) string { return filepath.Join(d.folder, name+".service") }
+
+func install(ctx context.Context, s Spec, look bool) ([]Step, error) {
+	return realSystemd().register(ctx, s, look)
+}
+
+func uninstall(ctx context.Context, name string) ([]Step, error) {
+	return realSystemd().unregister(ctx, name)
+}
+
+func startService(ctx context.Context, name string) error {
+	return realSystemd().do(ctx, "start", name)
+}
+func stopService(ctx context.Context, name string) error { return realSystemd().do(ctx, "stop", name) }
+
+// register writes the unit and lets systemd read it, one step each.
+func (d systemd) register(ctx context.Context, s Spec, look bool) ([]Step, error) {
+	step, err := d.write(s, look)
+	if err != nil {
+		return nil, err
+	}
+	steps := []Step{step, folderStep(s, look)}
+	if look {
+		return steps, nil
+	}
+	if step.Result != Right {
+		steps = append(steps, d.step(ctx, "systemd", "daemon-reload"))
+	}
+	verb := map[Start]string{Manual: "disable", Disabled: "disable"}[s.Start]
+	if verb == "" {
+		verb = "enable"
+	}
+	return append(steps, d.step(ctx, "start with the machine", verb, s.Name+".service")), nil
+}
+
+func (d systemd) step(ctx context.Context, name string, args ...string) Step {
+	st := Step{Name: name, Result: Changed, Now: strings.Join(args, " ")}
+	if _, err := d.ctl(ctx, args...); err != nil {
+		st.Result, st.Err = Failed, err.Error()
+	}
+	return st
+}
+
+func (d systemd) write(s Spec, look bool) (Step, error) {
+	file := d.unit(s.Name)
+	step := Step{Name: "unit " + file, Result: Right}
+	have, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return step, err
+	}
+	want := Unit(s)
+	switch {
+	case string(have) == want:
+		return step, nil
+	case look && err != nil:
+		return step, ErrNoService
+	case look:
+		step.Result, step.Was, step.Now = Differs, "another text", "what install writes"
+		return step, nil
+	case !d.root:
+		return step, ErrPrivilege
+	case err != nil:
+		step.Result = Created
+	default:
+		step.Result = Changed
+	}
+	return step, durable.WriteFile(durable.OS(), file, []byte(want), 0o644)
+}
+
+func folderStep(s Spec, look bool) Step {
+	step := Step{Name: "state folder", Result: Right, Now: s.State}
+	err := CheckFolder(s.State)
+	if errors.Is(err, fs.ErrNotExist) && !look {
+		step.Result = Created
+		if _, err = MakeFolder(s.State); err == nil {
+			err = CheckFolder(s.State)
+		}
+	}
+	if err != nil {
+		step.Result, step.Err = Failed, err.Error()
+	}
+	return step
+}
+
+func (d systemd) unregister(ctx context.Context, name string) ([]Step, error) {
+	file := d.unit(name)
+	if _, err := os.Lstat(file); errors.Is(err, fs.ErrNotExist) {
+		return []Step{{Name: "unit " + file, Result: Absent}}, nil
+	}
+	if !d.root {
+		return nil, ErrPrivilege
+	}
+	steps := []Step{d.step(ctx, "stop", "disable", "--now", name+".service")}
+	if err := os.Remove(file); err != nil {
+		return steps, err
+	}
+	steps = append(steps, Step{Name: "unit " + file, Result: Removed}, d.step(ctx, "systemd", "daemon-reload"))
+	_, _ = d.ctl(ctx, "reset-failed", name+".service") // it says so if there is nothing to forget
+	return steps, nil
+}
+
+func (d systemd) do(ctx context.Context, verb, name string) error {
+	if _, err := os.Lstat(d.unit(name)); errors.Is(err, fs.ErrNotExist) {
+		return ErrNoService
+	}
+	if !d.root {
+		return ErrPrivilege
+	}
+	_, err := d.ctl(ctx, verb, name+".service")
+	return err
+}
+
+func serviceState(ctx context.Context, name string) (word string, up bool, err error) {
+	d := realSystemd()
+	if _, err := os.Lstat(d.unit(name)); errors.Is(err, fs.ErrNotExist) {
+		return "", false, ErrNoService
+	}
+	word, err = d.ctl(ctx, "is-active", name+".service")
+	if word != "" { // it exits 3 for every service that is not active
+		err = nil
+	}
+	return word, word == "active" || word == "reloading" || word == "deactivating", err
+}

@@ -1,0 +1,154 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The words of the protocol, in the order of a life.
+func TestWordsForSystemd(t *testing.T) {
+	for _, tc := range []struct {
+		st   state
+		want string
+	}{
+		{state{phase: starting, check: 1, hint: hint}, "STATUS=starting\nEXTEND_TIMEOUT_USEC=10000000"},
+		{state{phase: running}, "READY=1\nSTATUS=running"},
+		{state{phase: running, reloading: true}, "RELOADING=1\nMONOTONIC_USEC=5000000"},
+		{state{phase: stopping, check: 1, hint: hint}, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=10000000"},
+		{state{phase: stopping, check: 2, hint: hint}, "EXTEND_TIMEOUT_USEC=10000000"},
+	} {
+		if got := words(tc.st, 5*time.Second); got != tc.want {
+			t.Errorf("%+v: %q, want %q", tc.st, got, tc.want)
+		}
+	}
+}
+
+// A real socket in systemd's place hears a life: ready, watchdog, reload by SIGHUP, stop.
+func TestLifeUnderSystemd(t *testing.T) {
+	dir, err := os.MkdirTemp("", "ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	name := filepath.Join(dir, "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	t.Setenv("NOTIFY_SOCKET", name)
+	t.Setenv("WATCHDOG_USEC", "100000")
+	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
+	heard := func(want string) {
+		t.Helper()
+		_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		for b := make([]byte, 4096); ; {
+			n, err := conn.Read(b)
+			if err != nil {
+				t.Fatalf("never heard %s: %v", want, err)
+			}
+			if strings.Contains(string(b[:n]), want) {
+				return
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	reloaded := make(chan struct{}, 1)
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, Service{Name: "test", Run: func(ctx context.Context, ready func(Controls)) error {
+			ready(Controls{Reload: func() error { reloaded <- struct{}{}; return nil }})
+			<-ctx.Done()
+			return nil
+		}})
+	}()
+	heard("READY=1")
+	heard("WATCHDOG=1")
+	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	heard("RELOADING=1")
+	<-reloaded
+	heard("READY=1")
+	cancel()
+	heard("STOPPING=1")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// systemd's own parser accepts the unit, where it is at hand.
+func TestUnit(t *testing.T) {
+	s := spec()
+	s.Exe, s.Args = "/usr/bin/env", []string{Verb, "--config", "/etc/acme/launcher.toml"} // verify looks for the program
+	text := Unit(s)
+	for _, line := range []string{
+		"Type=notify", "KillMode=process", "RestartSec=100ms", "StartLimitIntervalSec=0", "RuntimeDirectoryPreserve=yes",
+		"OOMPolicy=continue", "FileDescriptorStoreMax=64", "WatchdogSec=30", `ExecStopPost="/usr/bin/env" "reap" "--config" "/etc/acme/launcher.toml"`,
+		`ExecStart="/usr/bin/env" "run-service" "--config" "/etc/acme/launcher.toml"`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("the unit lacks %s:\n%s", line, text)
+		}
+	}
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Log("systemd-analyze is not here: the unit was not verified by systemd")
+		return
+	}
+	file := filepath.Join(t.TempDir(), "acme-agent.service")
+	if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, "Requires=Tcpip.service", "")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(analyze, "verify", file).CombinedOutput(); err != nil || strings.Contains(string(out), "acme-agent.service:") {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+}
+
+// Install writes the unit once, mends it, and uninstall leaves nothing.
+func TestRegisterWithSystemd(t *testing.T) {
+	var calls []string
+	dir := t.TempDir()
+	d := systemd{folder: dir, root: true, ctl: func(_ context.Context, args ...string) (string, error) {
+		calls = append(calls, strings.Join(args, " "))
+		return "", nil
+	}}
+	s := spec()
+	s.State = filepath.Join(dir, "state")
+	if _, err := d.register(t.Context(), s, true); !errors.Is(err, ErrNoService) {
+		t.Errorf("a look before install: %v", err)
+	}
+	steps, err := d.register(t.Context(), s, false)
+	if err != nil || steps[0].Result != Created {
+		t.Fatalf("%v: %v", err, steps)
+	}
+	if got := strings.Join(calls, "; "); got != "daemon-reload; enable acme-agent.service" {
+		t.Errorf("systemctl was called with %s", got)
+	}
+	if steps, err = d.register(t.Context(), s, false); err != nil || steps[0].Result != Right {
+		t.Errorf("a second install: %v: %v", err, steps)
+	}
+	s.Description = "Serves more."
+	if steps, err = d.register(t.Context(), s, false); err != nil || steps[0].Result != Changed {
+		t.Errorf("a repair: %v: %v", err, steps)
+	}
+	if _, err := d.unregister(t.Context(), s.Name); err != nil {
+		t.Error(err)
+	}
+	if left, _ := filepath.Glob(dir + "/*.service"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	d.root = false
+	if _, err := d.register(t.Context(), s, false); !errors.Is(err, ErrPrivilege) {
+		t.Errorf("without the right: %v", err)
+	}
+}

@@ -1,0 +1,75 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/launcher/control"
+)
+
+// newRoot makes the whole command line. It prints nothing by itself: finish does, so that --json and the
+// exit code are right for every way to end.
+func newRoot(a *app) *cobra.Command {
+	root := &cobra.Command{
+		Use:           a.program,
+		Short:         "keeps a service running while its program changes underneath it",
+		Long:          "Keeps a service running while its program changes underneath it.\n\n" + exitHelp,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	cobra.EnableCommandSorting = false // in the order of use
+	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration file (default: ./launcher.toml, then /etc/"+a.program+"/launcher.toml)")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text")
+	root.AddGroup(
+		&cobra.Group{ID: "see", Title: "See:"},
+		&cobra.Group{ID: "change", Title: "Change:"},
+		&cobra.Group{ID: "run", Title: "Run:"},
+	)
+	add := func(group string, cmds ...*cobra.Command) {
+		for _, c := range cmds {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("see", a.statusCmd(), a.checkCmd(), a.whyCmd(), a.watchCmd(), a.historyCmd())
+	add("change", a.updateCmd(), a.rollbackCmd(), a.pinCmd(), a.unpinCmd(), a.pauseCmd(), a.resumeCmd(), a.quarantineCmd())
+	add("run", a.runCmd(), a.configCmd(), a.installCmd(), a.uninstallCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.doctorCmd())
+	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd())
+	return root
+}
+
+// place is what a command of the operator needs to know of the installation.
+type place struct {
+	program string
+	cfg     Config
+	client  *control.Client
+	disk    durable.Disk
+}
+
+// open finds the installation. A configuration with mistakes elsewhere is enough to find the running
+// launcher, which goes on with the one that it read when it started.
+func (a *app) open() (place, error) {
+	cfg, err := a.load()
+	var bad *configError
+	if errors.As(err, &bad) && cfg.Product != "" && cfg.State.Dir != "" && cfg.Control.Socket != "" {
+		err = nil
+	}
+	if err != nil {
+		return place{}, err
+	}
+	return place{program: a.program, cfg: cfg, client: control.NewClient(cfg.Control.Socket), disk: durable.OS()}, nil
+}
+
+// load reads the configuration that was named, or the one in a usual place.
+func (a *app) load() (Config, error) {
+	name := a.config
+	if name == "" {
+		var err error
+		if name, err = findConfig(a.program); err != nil {
+			return Config{}, err
+		}
+	}
+	return loadConfig(name)
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/turnstone-go/turnstone/launcher/child"
+	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/launcher/relay"
+	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// openSite takes the public sockets and finds the processes that an earlier launcher left behind. Sockets
+// that a living payload holds come back from it, since nobody else could bind their addresses.
+func openSite(ctx context.Context, sv *service, fence func() (uint64, error)) (*site, error) {
+	s := &site{
+		cfg: sv.cfg, store: sv.store, host: sv.host, fence: fence, emit: sv.tell, log: sv.log,
+		members: make(map[string]*member), dead: make(map[string]updater.Evidence), ended: make(chan struct{}, 1),
+	}
+	s.life, s.end = context.WithCancel(context.Background())
+	s.upkeep, s.rest = context.WithCancel(s.life)
+	var err error
+	if s.user, err = account(sv.cfg.Payload.User); err != nil {
+		return nil, err
+	}
+	left, err := sv.host.Adopt(ctx)
+	if err != nil {
+		sv.log.Error("not every process of the last launcher could be found or ended", "err", err)
+		s.doubt = err
+	}
+	if left, err = s.listen(ctx, s.fitting(left)); err != nil {
+		return nil, err
+	}
+	for _, p := range left {
+		s.resume(p)
+	}
+	return s, nil
+}
+
+// begin starts what site does by itself, once there is somebody to tell. Close ends it.
+func (s *site) begin(order func(context.Context, updater.Order) error) {
+	s.order = order
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range s.members {
+		s.watch(m)
+	}
+	for _, m := range s.leaving {
+		s.watch(m)
+		s.wg.Go(func() { s.finish(s.life, m) })
+	}
+	s.wg.Go(s.keeper)
+}
+
+// fitting ends the processes that were started under a configuration with other listeners, or in another mode:
+// they could not be reached in the way that this one says.
+func (s *site) fitting(left []*child.Process) (fit []*child.Process) {
+	var names []string
+	for _, l := range s.cfg.Listen {
+		names = append(names, l.Name)
+	}
+	slices.Sort(names)
+	for _, p := range left {
+		spec := p.Spec()
+		has := slices.Collect(maps.Keys(spec.Addr))
+		if s.cfg.Traffic.Mode == "handoff" {
+			has = nil
+			for _, l := range spec.Listeners {
+				has = append(has, l.Name)
+			}
+		}
+		slices.Sort(has)
+		if string(spec.Kind) == s.cfg.Payload.Kind && slices.Equal(has, names) {
+			fit = append(fit, p)
+			continue
+		}
+		s.log.Warn("a process of the last launcher does not fit the configuration and is ended", "version", spec.Number, "pid", p.PID(), "listeners", has)
+		s.release(p)
+	}
+	return fit
+}
+
+// listen makes the public sockets, or takes them from the living processes, which it returns. If these have
+// other ones than are configured now, they are ended.
+func (s *site) listen(ctx context.Context, left []*child.Process) ([]*child.Process, error) {
+	files := s.returned(ctx, left)
+	for _, f := range files {
+		defer f.Close() // a duplicate lives on in the socket
+	}
+	if files != nil && !s.adoptAll(files) {
+		for _, p := range left {
+			s.log.Warn("a process of the last launcher has other sockets than are configured, and is ended", "version", p.Spec().Number, "pid", p.PID())
+			s.release(p)
+		}
+		left = nil
+	}
+	for _, l := range s.cfg.Listen[len(s.sockets):] {
+		socket, err := relay.Listen(l.Name, l.Address)
+		if err != nil {
+			return nil, exit(control.NotPrepared, "%w\n[[listen]] %q in %s names the address", err, l.Name, s.cfg.File)
+		}
+		s.sockets = append(s.sockets, socket)
+	}
+	if s.cfg.Traffic.Mode == "proxy" {
+		for _, l := range s.sockets {
+			s.proxies = append(s.proxies, relay.NewProxy(l, relay.Options{}))
+		}
+	}
+	return left, nil
+}
+
+// adoptAll takes every configured socket from files, or none.
+func (s *site) adoptAll(files map[string]child.Socket) bool {
+	for _, l := range s.cfg.Listen {
+		f := files[l.Name]
+		if f == nil {
+			break
+		}
+		socket, err := relay.Adopt(l.Name, l.Address, f)
+		if err != nil {
+			s.log.Warn("a socket that came back is not used", "name", l.Name, "err", err)
+			break
+		}
+		s.sockets = append(s.sockets, socket)
+	}
+	if len(s.sockets) == len(s.cfg.Listen) {
+		return true
+	}
+	for _, l := range s.sockets {
+		_ = l.Close() // a duplicate
+	}
+	s.sockets = nil
+	return false
+}
+
+// returned asks the living processes for the sockets they inherited; the first that answers has them all.
+func (s *site) returned(ctx context.Context, left []*child.Process) map[string]child.Socket {
+	if s.cfg.Traffic.Mode != "handoff" || len(s.cfg.Listen) == 0 {
+		return nil
+	}
+	for _, p := range left {
+		files, err := p.Sockets(ctx)
+		if err == nil && len(files) > 0 {
+			return files
+		}
+		s.log.Warn("a living payload did not give its sockets back", "version", p.Spec().Number, "pid", p.PID(), "err", err)
+		s.release(p)
+	}
+	return nil
+}
+
+// release ends a process whose sockets cannot be had: while it lives nobody else can bind them.
+func (s *site) release(p *child.Process) {
+	p.Stop(context.WithoutCancel(s.life), s.tuned().Drain.Kill)
+	select {
+	case <-p.Done():
+	default:
+		s.doubt = fmt.Errorf("pid %d survives being killed", p.PID())
+	}
+}
+
+// resume takes a process of the last launcher into the books, as parked or serving: the engine says which.
+func (s *site) resume(p *child.Process) {
+	spec := p.Spec()
+	v, err := s.store.Named(spec.Number, spec.Digest)
+	if err != nil { // it goes on, but could not be started again from what is on the disk
+		s.log.Error("a living process of a version that is not in the store", "version", spec.Number, "err", err)
+		v = journal.Version{Number: spec.Number, Digest: spec.Digest}
+	}
+	m := &member{version: v, proc: p, addrs: spec.Addr, fit: true}
+	if !m.alive() {
+		return
+	}
+	if s.living(m.version) != nil { // a second process of the same version
+		s.mu.Lock()
+		s.depart(m)
+		s.mu.Unlock()
+		return
+	}
+	s.enter(m)
+	s.event("start", m.version, "pid %d was left by the last launcher and goes on", p.PID())
+}
+
+// closeSockets gives the public sockets up, at the very end.
+func (s *site) closeSockets() {
+	s.end()
+	for _, l := range s.sockets {
+		if err := l.Close(); err != nil {
+			s.log.Warn("close a public socket", "name", l.Name(), "err", err)
+		}
+	}
+}

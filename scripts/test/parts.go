@@ -1,0 +1,169 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// packages are the Debian packages whose programs the tests meet, each found by a file that it installs.
+var packages = []struct{ name, file string }{
+	{"gcc", "/usr/bin/gcc"},                                   // the race detector links with cgo
+	{"libc6-dev", "/usr/include/stdlib.h"},                    // likewise
+	{"minisign", "/usr/bin/minisign"},                         // must accept our signatures
+	{"python3", "/usr/bin/python3"},                           // a server that nobody here wrote
+	{"gunicorn", "/usr/bin/gunicorn"},                         // one that speaks socket activation
+	{"git", "/usr/bin/git"},                                   // the tree's own files
+	{"ca-certificates", "/etc/ssl/certs/ca-certificates.crt"}, // the module proxy
+}
+
+// staticcheck is pinned like a module of ours.
+const staticcheck = "honnef.co/go/tools/cmd/staticcheck@v0.8.2"
+
+// tools installs what is missing, when we may.
+func tools(ctx context.Context) error {
+	var missing []string
+	for _, p := range packages {
+		if _, err := os.Stat(p.file); err != nil {
+			missing = append(missing, p.name)
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
+		return fmt.Errorf("%w: install these first: %s", errSkipped, strings.Join(missing, " "))
+	}
+	if err := command(ctx, "apt-get", "-q", "update"); err != nil {
+		return err
+	}
+	return command(ctx, "apt-get", append([]string{"-q", "-y", "--no-install-recommends", "install"}, missing...)...)
+}
+
+func format(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "gofmt", "-l", ".").CombinedOutput()
+	if err == nil && len(out) > 0 {
+		err = fmt.Errorf("gofmt -w these: %s", strings.Fields(string(out)))
+	}
+	return err
+}
+
+func tidy(ctx context.Context) error { return command(ctx, "go", "mod", "tidy", "-diff") }
+
+func vet(goos string) func(context.Context) error {
+	return func(ctx context.Context) error { return crossed(ctx, goos, "amd64", "go", "vet", "./...") }
+}
+
+func lint(goos string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		bin, err := os.MkdirTemp("", "staticcheck")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(bin)
+		install := exec.CommandContext(ctx, "go", "install", staticcheck)
+		install.Env = append(os.Environ(), "GOBIN="+bin)
+		if out, err := install.CombinedOutput(); err != nil {
+			return fmt.Errorf("install staticcheck: %w: %s", err, out)
+		}
+		return crossed(ctx, goos, "amd64", filepath.Join(bin, "staticcheck"), "./...")
+	}
+}
+
+// crossBuild builds the programs that users get for every platform; it also holds the launcher to its size.
+func crossBuild(ctx context.Context) error {
+	dir, err := os.MkdirTemp("", "build")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	return command(ctx, "go", "run", "./scripts/build", "-dir", dir)
+}
+
+func tests(ctx context.Context) error {
+	return command(ctx, "go", "test", "-count=1", "-timeout=25m", "./...")
+}
+
+// race repeats the packages in which goroutines meet, under the race detector.
+func race(ctx context.Context) error {
+	if _, err := exec.LookPath("gcc"); err != nil {
+		return fmt.Errorf("%w: the race detector needs gcc", errSkipped)
+	}
+	cmd := exec.CommandContext(ctx, "go", "test", "-race", "-count=1", "-timeout=15m", "./internal/...", "./launcher/...", "./payload/...", "./updater/...", "./release/...")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	return attached(cmd)
+}
+
+// fuzz runs every fuzz test for a few seconds: the seeds were run by tests already.
+func fuzz(ctx context.Context) error {
+	list := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", "./...")
+	dirs, err := list.Output()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for dir := range strings.Lines(string(dirs)) {
+		errs = append(errs, fuzzPackage(ctx, strings.TrimSpace(dir)))
+	}
+	return errors.Join(errs...)
+}
+
+const fuzzTime = "8s"
+
+func fuzzPackage(ctx context.Context, dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		for line := range bytes.Lines(text) {
+			rest, ok := bytes.CutPrefix(line, []byte("func Fuzz"))
+			if !ok {
+				continue
+			}
+			name, _, _ := bytes.Cut(rest, []byte("("))
+			cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^Fuzz"+string(name)+"$", "-fuzztime="+fuzzTime, ".")
+			cmd.Dir = dir
+			if err := attached(cmd); err != nil {
+				return fmt.Errorf("Fuzz%s in %s: %w", name, filepath.Base(dir), err)
+			}
+		}
+	}
+	return nil
+}
+
+// demo runs the README's own demonstration and believes only its last line.
+func demo(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, "go", "run", "./scripts/demo", "-json")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	os.Stdout.Write(out)
+	if err != nil {
+		return err
+	}
+	return checkDemo(out)
+}
+
+func crossed(ctx context.Context, goos, goarch, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), "GOOS="+goos, "GOARCH="+goarch, "CGO_ENABLED=0")
+	return attached(cmd)
+}
+
+func command(ctx context.Context, name string, args ...string) error {
+	return attached(exec.CommandContext(ctx, name, args...))
+}
+
+func attached(cmd *exec.Cmd) error {
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	return cmd.Run()
+}

@@ -1,0 +1,59 @@
+package updater
+
+import (
+	"errors"
+
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// Errors with which Order refuses. The text that goes with them says what to do.
+var (
+	ErrNothing    = errors.New("nothing to do")
+	ErrNoPrevious = errors.New("no version to go back to")
+	ErrOrder      = errors.New("not an order")
+	ErrTooMany    = errors.New("too many orders are waiting")
+)
+
+// ErrHeld is why an ordered update did not begin: no release passed every gate.
+var ErrHeld = errors.New("held back by policy")
+
+// ErrCurrent is why an ordered update did not begin: the channel offers nothing newer.
+var ErrCurrent = errors.New("nothing newer is offered")
+
+// ErrNoActive says that no version could be made to serve.
+var ErrNoActive = errors.New("no version serves")
+
+// Internal causes that end a step without being failures of it.
+var (
+	errOrder = errors.New("an order came") // the step is done again after it
+	errPoll  = errors.New("time to ask the channel")
+)
+
+// Bad marks err as evidence against the version at hand: it exited, its probe failed while the baseline was
+// healthy, its bytes or its signature do not match. The version is turned away and quarantined. From
+// Feed.Check it says that the metadata was refused. Every other error blames the machine or the network, and
+// the same is tried again.
+func Bad(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &turned{journal.Bad, err}
+}
+
+// turned is an error that turns a candidate away.
+type turned struct {
+	verdict journal.Verdict
+	err     error
+}
+
+func (t *turned) Error() string { return t.err.Error() }
+func (t *turned) Unwrap() error { return t.err }
+
+// blame returns the verdict that err amounts to.
+func blame(err error) journal.Verdict {
+	var t *turned
+	if errors.As(err, &t) {
+		return t.verdict
+	}
+	return journal.World
+}
