@@ -30,7 +30,7 @@ func TestSystemdCrash(t *testing.T) {
 	r := m.loaded(t, func() {
 		for range 3 {
 			before := m.mainPID(t)
-			m.run(t, 0, "kill", "-KILL", before)
+			m.kill(t, "KILL", before)
 			m.restarted(t, before)
 			m.adopted(t, "1.0.0", pid)
 		}
@@ -60,7 +60,7 @@ func TestSystemdKeepsTheSocket(t *testing.T) {
 			r := m.loaded(t, func() {
 				before := m.mainPID(t)
 				close(begun)
-				m.run(t, 0, "kill", "-KILL", before, strconv.Itoa(pid))
+				m.kill(t, "KILL", before, strconv.Itoa(pid))
 				m.restarted(t, before)
 				m.serving(t, "1.0.0")
 			})
@@ -71,7 +71,7 @@ func TestSystemdKeepsTheSocket(t *testing.T) {
 				t.Error("the dead process answers")
 			}
 			before := m.mainPID(t)
-			m.run(t, 0, "kill", "-KILL", before) // the sockets of the second life are kept too
+			m.kill(t, "KILL", before) // the sockets of the second life are kept too
 			m.restarted(t, before)
 			m.serving(t, "1.0.0")
 		})
@@ -86,7 +86,7 @@ func TestSystemdLetsGoOfAnOldAddress(t *testing.T) {
 	m.run(t, 0, "sed", "-i", "s/"+old+"/"+next+"/", hostConfig)
 	_, pid := m.served(t)
 	before := m.mainPID(t)
-	m.run(t, 0, "kill", "-KILL", before, strconv.Itoa(pid))
+	m.kill(t, "KILL", before, strconv.Itoa(pid))
 	m.restarted(t, before)
 	m.serving(t, "1.0.0")
 	if _, err := answer(t.Context(), m.stage); err == nil {
@@ -126,7 +126,7 @@ func TestSystemdWatchdog(t *testing.T) {
 		if got := m.property(t, "NRestarts"); got != "0" {
 			t.Errorf("%s restarts before anything hung", got)
 		}
-		m.run(t, 0, "kill", "-STOP", before)
+		m.kill(t, "STOP", before)
 		m.restarted(t, before)
 		m.adopted(t, "1.0.0", pid)
 	})
@@ -141,10 +141,10 @@ func TestSystemdReap(t *testing.T) {
 		t.Fatalf("there run %v, want one payload", left)
 	}
 	launcher := m.mainPID(t)
-	m.run(t, 0, "kill", "-STOP", launcher)
+	m.kill(t, "STOP", launcher)
 	m.run(t, 0, "systemctl", "stop", "--no-block", hostUnit)
 	eventually(t, "the stop is under way", func() bool { return m.property(t, "ActiveState") == "deactivating" })
-	m.run(t, 0, "kill", "-KILL", launcher)
+	m.kill(t, "KILL", launcher)
 	eventually(t, "the unit has stopped", func() bool {
 		state := m.property(t, "ActiveState")
 		return state == "inactive" || state == "failed"

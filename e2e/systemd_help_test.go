@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -75,7 +76,9 @@ func (m *machine) furnish(t *testing.T) {
 
 func (m *machine) end(t *testing.T) {
 	if t.Failed() {
-		out, _, err := m.Run(t.Context(), "journalctl", "--no-pager", "--lines=150", "--output=short-precise", "_PID=1", "+", "_SYSTEMD_UNIT="+hostUnit)
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the test's own has ended
+		defer cancel()
+		out, _, err := m.Run(ctx, "journalctl", "--no-pager", "--lines=150", "--output=short-precise", "_PID=1", "+", "_SYSTEMD_UNIT="+hostUnit)
 		t.Logf("the machine's journal: %v\n%s", err, out)
 	}
 	if err := m.Close(); err != nil {
@@ -106,6 +109,12 @@ func (m *machine) run(t *testing.T, code int, argv ...string) string {
 func (m *machine) launcher(t *testing.T, code int, args ...string) string {
 	t.Helper()
 	return m.run(t, code, append([]string{hostLauncher, "--config", hostConfig}, args...)...)
+}
+
+// kill sends a signal to processes of the machine. The shell has kill built in; the program need not be there.
+func (m *machine) kill(t *testing.T, signal string, pids ...string) {
+	t.Helper()
+	m.run(t, 0, "sh", "-c", "kill -"+signal+" "+strings.Join(pids, " "))
 }
 
 // property is what systemd knows of the unit.

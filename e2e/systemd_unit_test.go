@@ -139,7 +139,7 @@ func TestSystemdWrongConfiguration(t *testing.T) {
 	_, pid := m.served(t)
 	r := m.loaded(t, func() {
 		m.run(t, 0, "sed", "-i", `s/^poll = /pool = /`, hostConfig)
-		m.run(t, 0, "kill", "-KILL", m.mainPID(t))
+		m.kill(t, "KILL", m.mainPID(t))
 		eventually(t, "the unit has failed", func() bool { return m.property(t, "ActiveState") == "failed" })
 		m.run(t, 0, "sed", "-i", `s/^pool = /poll = /`, hostConfig)
 		m.run(t, 0, "systemctl", "start", hostUnit)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/updater"
@@ -16,10 +17,22 @@ func (s *service) Status() control.Status {
 		Running: true, Since: s.began, Trust: s.feed.trust(),
 	}
 	engine := s.engine.Status()
-	st.Engine(engine)
-	st.Processes = s.site.processes(engine.State)
 	st.Health, st.Trouble = s.site.health()
+	st.Engine(engine)
+	if good := engine.State.Good; st.Previous != nil && !s.onDisk(good[1]) {
+		st.Previous = nil // a way back that is not there is not offered
+	}
+	st.Processes = s.site.processes(engine.State)
 	return st
+}
+
+// onDisk says whether v is there to be started, as far as can be told without reading all of it.
+func (s *service) onDisk(v journal.Version) bool {
+	if !s.store.Sealed(v) {
+		return false
+	}
+	info, err := s.disk.Lstat(s.store.File(v))
+	return err == nil && info.Size() == v.SizeBytes
 }
 
 // Order hands an operator's order to the engine.
@@ -47,14 +60,15 @@ func (s *service) tell(e updater.Event) {
 	s.publish(e)
 }
 
-// trust says how fresh the signed metadata is, nil before there is any.
+// trust says how fresh the signed metadata is now, nil before there is any. Time is the later of the clock and
+// the newest signed time, as it is for every check.
 func (f *feed) trust() *control.Trust {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.view == nil {
 		return nil
 	}
-	return &control.Trust{RootVersion: f.view.RootVersion, Expires: f.view.Expires, Expired: f.view.Expired}
+	return &control.Trust{RootVersion: f.view.RootVersion, Expires: f.view.Expires, Expired: f.view.ExpiredAt(time.Now())}
 }
 
 // processes lists the living payload processes.

@@ -256,7 +256,7 @@ func TestUpdateFollow(t *testing.T) {
 			s.Publish(ev)
 		}
 	}
-	d.history = []control.Record{{N: 3, Entry: updater.Entry{To: "1.1.0", Outcome: updater.RolledBack, Verdict: journal.Bad, Reason: "1.1.0 in probation: exit code 2", Evidence: &updater.Evidence{Exit: "exit code 2", Output: "panic: nil map\n"}}}}
+	d.history = []control.Record{{N: 3, Entry: updater.Entry{To: "1.1.0", Ended: time.Now().Add(time.Hour), Outcome: updater.RolledBack, Verdict: journal.Bad, Reason: "1.1.0 in probation: exit code 2", Evidence: &updater.Evidence{Exit: "exit code 2", Output: "panic: nil map\n"}}}}
 	code, out, errs := cli(t, config, "update", "--follow")
 	want := `14:02:10  order       1.1.0 update
 14:02:10  choose      1.1.0 is let through by every gate
@@ -284,6 +284,23 @@ func TestUpdateFollow(t *testing.T) {
 	}
 	if r := object(t, code, lines[8])["result"].(map[string]any)["entry"].(map[string]any); r["n"] != 3.0 {
 		t.Errorf("%v", r)
+	}
+}
+
+// What the history holds of earlier updates is not told as the outcome of this one.
+func TestUpdateFollowWithoutAnEntry(t *testing.T) {
+	d := &desk{}
+	config, s := launch(t, d)
+	d.history = []control.Record{{N: 1, Entry: updater.Entry{To: "1.1.0", Ended: time.Now().Add(-time.Minute), Outcome: updater.Committed}}}
+	for _, last := range []updater.Event{failedCheck(journal.World), endedAs("1.1.0", updater.Discarded, journal.World, journal.Fetching)} {
+		d.acted = func() {
+			s.Publish(event("order", journal.Idle, "", "update"))
+			s.Publish(last)
+		}
+		code, out, errs := cli(t, config, "update", "--follow")
+		if code != control.NotDownloaded || strings.Contains(out, "history show") || errs != "" {
+			t.Errorf("%d %q %q", code, out, errs)
+		}
 	}
 }
 

@@ -84,6 +84,13 @@ func (a *app) installCmd() *cobra.Command {
 	return cmd
 }
 
+// registered is the configuration as far as it is needed to find the service: one with mistakes elsewhere must
+// not keep anybody from stopping it.
+func (a *app) registered() (Config, error) {
+	p, err := a.open()
+	return p.cfg, err
+}
+
 // privileged says what to do about a missing right.
 func privileged(err error, verb string) error {
 	if errors.Is(err, host.ErrPrivilege) {
@@ -102,7 +109,7 @@ func (a *app) uninstallCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&purge, "purge", false, "remove the state folder too, with every version and all history")
 	cmd.RunE = a.do(func(ctx context.Context, _ []string) (answer, error) {
-		cfg, err := a.load()
+		cfg, err := a.registered()
 		if err != nil {
 			return nil, err
 		}
@@ -166,7 +173,7 @@ func (a *app) serviceCmd(verb, short, done string, do func(context.Context, stri
 	return &cobra.Command{
 		Use: verb, Short: short, Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) (answer, error) {
-			cfg, err := a.load()
+			cfg, err := a.registered()
 			if err != nil {
 				return nil, err
 			}

@@ -19,30 +19,37 @@ import (
 // reapCmd ends the payloads that a launcher left which does not come back. A service manager runs it after
 // every end of the launcher.
 func (a *app) reapCmd() *cobra.Command {
-	return &cobra.Command{
+	name := ""
+	cmd := &cobra.Command{
 		Use: "reap", Hidden: true, Args: cobra.NoArgs, Short: "end what a launcher that is gone left running",
 		RunE: a.do(func(ctx context.Context, _ []string) (answer, error) {
 			cfg, err := a.load()
 			if err != nil {
 				return nil, err
 			}
-			if why := comesBack(os.Getenv("SERVICE_RESULT")); why != "" {
+			if why := comesBack(os.Getenv("SERVICE_RESULT"), func() (bool, error) { return host.StopAsked(ctx, name) }); why != "" {
 				return said{why}, nil
 			}
 			n, err := reap(ctx, cfg)
 			return said{fmt.Sprintf("ended %s", plural(n, "payload"))}, err
 		}),
 	}
+	cmd.Flags().StringVar(&name, "name", "", "name of the service")
+	return cmd
 }
 
-// comesBack says why nothing is to be reaped: systemd starts a launcher again at once that did not end in
-// order, and it takes over what lives. systemd.exec(5) has the words.
-func comesBack(result string) string {
-	switch result {
-	case "", "success", "timeout", "resources", "protocol":
+// comesBack says why nothing is to be reaped: unless somebody asked for the end, systemd starts a launcher again
+// that did not end in order, and it takes over what lives. One that waits for a person, with a configuration that
+// is wrong, finds its payloads too. result is the SERVICE_RESULT of systemd.exec(5), "" in a person's hands. A
+// manager that cannot be asked is believed to start the launcher again: the payloads then end by themselves.
+func comesBack(result string, stopAsked func() (bool, error)) string {
+	if result == "" || result == "success" {
 		return ""
 	}
-	return "the launcher ended by " + result + " and is started again: its payloads go on"
+	if asked, err := stopAsked(); asked && err == nil {
+		return ""
+	}
+	return "the launcher ended by " + result + " and nobody asked for it: its payloads go on"
 }
 
 func reap(ctx context.Context, cfg Config) (int, error) {

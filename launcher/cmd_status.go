@@ -61,7 +61,7 @@ func (p place) status(ctx context.Context) (control.Status, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return st, exit(control.NoPrivilege, "%w, and its journal is not open to you: run the command as an administrator (sudo)", down)
 	}
-	return st, exit(control.NotRunning, "%w, and its journal cannot be read: %w", down, err)
+	return st, exit(control.NotRunning, "%w, and its journal cannot be read: %w; what is proven serves when it runs again: %s", down, err, p.start())
 }
 
 type statusAnswer struct {
@@ -76,7 +76,7 @@ func (s statusAnswer) text(w io.Writer, now time.Time) {
 			fmt.Sprintf("%d answered", p.Requests), "up "+short(now.Sub(p.Since)), restarts(p.Restarts), busy(p.Busy)))
 	}
 	s.update(w, now)
-	if s.Previous != nil && s.Phase == journal.Idle {
+	if s.Previous != nil && s.Phase == journal.Idle && s.Running {
 		row(w, "previous", fmt.Sprintf("%s on disk, to go back: %s rollback", s.Previous.Number, s.program))
 	}
 	s.policy(w, now)
@@ -133,6 +133,8 @@ func (s statusAnswer) update(w io.Writer, now time.Time) {
 func next(y control.Why, program string) string {
 	for _, f := range y.Findings {
 		switch {
+		case f.Passed() && y.Outcome == control.Underway:
+			return "" // the line above says it
 		case f.Passed():
 			return f.Number + " will be installed"
 		case y.Outcome == control.Blocked:
@@ -180,13 +182,19 @@ func (s statusAnswer) marks(w io.Writer) {
 	}
 }
 
+// soon is when an expiry is worth a warning: vendors renew what lasts for three days every day.
+const soon = 24 * time.Hour
+
 func (s statusAnswer) trust(w io.Writer, now time.Time) {
 	if s.Trust == nil {
 		return
 	}
 	fresh := "fresh until " + day(s.Trust.Expires, now)
-	if s.Trust.Expired {
+	switch {
+	case s.Trust.Expired:
 		fresh = "EXPIRED " + ago(s.Trust.Expires, now) + ": serving goes on, updates wait for the vendor's signature"
+	case s.Trust.Expires.Sub(now) < soon:
+		fresh = "EXPIRES " + in(s.Trust.Expires, now) + ": then updates wait; the vendor must publish, or the repository cannot be reached"
 	}
 	row(w, "trust", dots(fmt.Sprintf("root v%d", s.Trust.RootVersion), fresh, "channel "+s.Channel, s.Repository))
 }

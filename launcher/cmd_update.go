@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -69,33 +70,46 @@ func (a *app) begin(ctx context.Context, verb string, q control.Request, follow 
 		return nil, p.needs(err)
 	}
 	defer events.Close()
+	begun := time.Now()
 	if err := p.client.Order(ctx, verb, q); err != nil {
 		return nil, p.needs(err)
 	}
-	v, code, err := a.follow(ctx, events, judge{order: updater.OrderKind(verb), asked: q.Version})
+	var over updater.Event
+	v, code, err := a.follow(ctx, events, judge{order: updater.OrderKind(verb), asked: q.Version, over: &over})
 	if err != nil {
 		return nil, err
 	}
-	return p.conclude(ctx, q.Version, v, code)
+	if v == unmoved {
+		return p.held(ctx, q.Version)
+	}
+	return p.conclude(ctx, over, begun, code)
 }
 
-// conclude asks for what belongs to the outcome: the entry of the update, or the gates if none began.
-func (p place) conclude(ctx context.Context, asked string, v verdict, code control.Code) (answer, error) {
-	last := endAnswer{code: code, program: p.program}
-	if v == unmoved {
-		y, err := p.client.Why(ctx, "")
-		if err != nil {
-			return nil, err
-		}
-		if asked != "" && !slices.ContainsFunc(y.Findings, func(f policy.Finding) bool { return f.Number == asked }) {
-			return last, outcome(control.HeldBack) // the channel does not offer it: the last event said so
-		}
-		last.Why = &y
-		return last, outcome(map[control.Outcome]control.Code{control.Blocked: control.HeldBack, control.UpToDate: control.NothingToDo}[y.Outcome])
+// held asks for the gates that kept an update from beginning.
+func (p place) held(ctx context.Context, asked string) (answer, error) {
+	last := endAnswer{program: p.program}
+	y, err := p.client.Why(ctx, "")
+	if err != nil {
+		return nil, err
 	}
-	entries, err := p.client.History(ctx, 1)
-	if err == nil && len(entries) > 0 { // without it the outcome stands all the same
-		last.Entry = &entries[0]
+	if asked != "" && !slices.ContainsFunc(y.Findings, func(f policy.Finding) bool { return f.Number == asked }) {
+		return last, outcome(control.HeldBack) // the channel does not offer it: the last event said so
+	}
+	last.Why = &y
+	return last, outcome(map[control.Outcome]control.Code{control.Blocked: control.HeldBack, control.UpToDate: control.NothingToDo}[y.Outcome])
+}
+
+// conclude asks for the entry of the update that ended with the event over. An outcome that is no end of an
+// update, such as a channel that cannot be read, has none, and what the history holds is about others.
+func (p place) conclude(ctx context.Context, over updater.Event, begun time.Time, code control.Code) (answer, error) {
+	last := endAnswer{code: code, program: p.program}
+	if over.Kind == "" {
+		return last, outcome(code)
+	}
+	entries, err := p.client.History(ctx, 5)
+	i := slices.IndexFunc(entries, func(e control.Record) bool { return e.To == over.Number && !e.Ended.Before(begun) })
+	if err == nil && i >= 0 { // without it the outcome stands all the same
+		last.Entry = &entries[i]
 	}
 	return last, outcome(code)
 }

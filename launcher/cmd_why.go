@@ -103,6 +103,8 @@ func (y whyAnswer) read(now time.Time) string {
 
 func (y whyAnswer) finding(w io.Writer, f policy.Finding, now time.Time) {
 	switch until := f.Until(); {
+	case f.Passed() && y.Outcome == control.Underway:
+		fmt.Fprintf(w, "%s is being installed: %s status\n", f.Number, y.program)
 	case f.Passed():
 		fmt.Fprintf(w, "%s will be installed here%s\n", f.Number, y.read(now))
 	case f.Number == "":

@@ -50,6 +50,7 @@ var badConfigs = []struct {
 	{"unix path", `unix:/run/acme/admin.sock`, `unix:admin.sock`, `"unix:admin.sock"`, "not an absolute path", "unix:/absolute/path"},
 
 	{"kind", `kind = "plain"`, `kind = "docker"`, `"docker"`, "not a kind of payload", `"sdk"`},
+	{"crash loop", `crash_loop = "stay"`, `crash_loop = "panic"`, `"panic"`, "not a policy", `"rollback"`},
 	{"no command", `command = ["python3", "{{.File}}", "--port={{.PortOf \"http\"}}", "quote \" and \t tab"]`, "command = []", "command", "payload.command: empty", "{{.Exe}}"},
 	{"template", `{{.File}}`, `{{.Fiel}}`, `"{{.Fiel}}"`, "payload.command[1]: not a template: can't evaluate field Fiel", "{{.File}}"},
 	{"open template", `{{.File}}`, `{{.File`, `"{{.File"`, "not a template: unclosed action", "{{.File}}"},

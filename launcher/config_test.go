@@ -38,7 +38,7 @@ func TestConfigDefaults(t *testing.T) {
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	if c.Health.Good != 3 || c.Probation.Time != 10*time.Minute || c.Drain.Deadline != 30*time.Second || c.Log.Level != slog.LevelInfo {
+	if c.Payload.CrashLoop != "rollback" || c.Health.Good != 3 || c.Probation.Time != 10*time.Minute || c.Drain.Deadline != 30*time.Second || c.Log.Level != slog.LevelInfo {
 		t.Errorf("defaults changed: %+v", c)
 	}
 }
@@ -72,6 +72,7 @@ command = ["python3", "{{.File}}", "--port={{.PortOf \"http\"}}", "quote \" and 
 kind = "plain"
 user = "same"
 data = "/srv/acme"
+crash_loop = "stay"
 env = { TOKEN_FILE = "{{.Data}}/token", "GREETING" = "grüß \u0007" }
 
 [traffic]
@@ -152,6 +153,7 @@ func TestConfigHash(t *testing.T) {
 		{`poll = "90s"`, `poll = "91s"`, false},
 		{`level = "debug"`, `level = "info"`, false},
 		{`stream = "24h"`, `stream = "23h"`, false},
+		{`crash_loop = "stay"`, `crash_loop = "rollback"`, false},
 		{`interval = "250ms"`, `interval = "251ms"`, true},
 		{`/token`, `/other`, true},
 		{`127.0.0.1:8080`, `127.0.0.1:8081`, true},

@@ -49,7 +49,7 @@ func (e entryAnswer) text(w io.Writer, now time.Time) {
 
 // faults is each verdict as people say it.
 var faults = map[journal.Verdict]string{
-	journal.Bad: "the version's own", journal.World: "the machine's or the network's", journal.Superseded: "a newer release came",
+	journal.Bad: "the version's own", journal.World: "the machine's or the network's", journal.Refused: "the source's: what it sent is not the vendor's", journal.Superseded: "a newer release came",
 	journal.Yanked: "the vendor took it back", journal.Operator: "an operator turned it away",
 }
 
@@ -122,6 +122,8 @@ func (e endAnswer) next() string {
 	switch e.Entry.Verdict {
 	case journal.Bad:
 		return fmt.Sprintf("%s is not tried again here; when the cause is gone: %s quarantine clear %s", e.Entry.To, e.program, e.Entry.To)
+	case journal.Refused:
+		return fmt.Sprintf("look at repository.url and what lies between; it is tried again by itself; at once: %s update --now", e.program)
 	case journal.World:
 		return fmt.Sprintf("it is tried again by itself; at once: %s update --now", e.program)
 	case journal.Yanked:

@@ -27,6 +27,7 @@ func codeOf(err error) control.Code {
 	var own *exitError
 	var api *control.Error
 	var cfg *configError
+	var ended *host.Ended
 	switch {
 	case err == nil:
 		return control.OK
@@ -34,6 +35,8 @@ func codeOf(err error) control.Code {
 		return own.code
 	case errors.As(err, &api):
 		return api.Code
+	case errors.As(err, &ended):
+		return control.Code(ended.Code)
 	case errors.Is(err, host.ErrPrivilege):
 		return control.NoPrivilege
 	case errors.Is(err, host.ErrUnsafe):

@@ -79,7 +79,7 @@ func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, erro
 	}
 	a, ok := r.Artifact(f.host.OS, f.host.Arch)
 	if !ok {
-		return policy.Release{}, updater.Bad(fmt.Errorf("%s: %w: %s/%s", number, manifest.ErrWrongPlatform, f.host.OS, f.host.Arch))
+		return policy.Release{}, updater.Refused(fmt.Errorf("%s: %w: %s/%s", number, manifest.ErrWrongPlatform, f.host.OS, f.host.Arch))
 	}
 	return policy.Release{
 		Version: journal.Version{
@@ -94,7 +94,7 @@ func (f *feed) Fetch(ctx context.Context, v journal.Version, dst string, progres
 	want := fetch.Want{Name: manifest.HashPath(v.Digest), SizeBytes: v.SizeBytes, SHA256: v.Digest}
 	err := f.source.Download(ctx, f.disk, want, dst, progress)
 	if errors.Is(err, fetch.ErrDigest) {
-		return updater.Bad(err)
+		return updater.Refused(err)
 	}
 	return err
 }
@@ -116,13 +116,18 @@ func (f *feed) Verify(_ context.Context, v journal.Version, name string) error {
 	a := manifest.Artifact{
 		OS: f.host.OS, Arch: f.host.Arch, Name: v.File, SizeBytes: v.SizeBytes, SHA256: v.Digest, Minisig: v.Minisig,
 	}
-	return refused(view.Trust.VerifyArtifact(f.host.Product, v.Number, a, file))
+	err = view.Trust.VerifyArtifact(f.host.Product, v.Number, a, file)
+	if errors.Is(err, manifest.ErrVerify) { // the bytes are those of the metadata: the vendor signed them wrongly
+		return updater.Bad(err)
+	}
+	return err
 }
 
-// refused tells the engine which errors are evidence and which are the network's or the disk's.
+// refused tells the engine which errors are evidence against what a source sent and which are the network's or
+// the disk's.
 func refused(err error) error {
 	if errors.Is(err, manifest.ErrVerify) {
-		return updater.Bad(err)
+		return updater.Refused(err)
 	}
 	return err
 }

@@ -19,6 +19,8 @@ type judge struct {
 	begun  bool   // the order has been applied: what comes now is its work
 	moved  string // the version that was given the traffic
 	alarms int    // times that it could not be taken from it again, in a row
+
+	over *updater.Event // is given the event with which the update ended, if it had one; may be nil
 }
 
 // maxAlarms is how many failed attempts to go back make a rollback impossible for whoever waits. The
@@ -68,7 +70,7 @@ func (j *judge) check(ev updater.Event) (verdict, control.Code) {
 		return open, 0
 	case ev.Err == "":
 		return unmoved, 0
-	case ev.Verdict == journal.Bad:
+	case ev.Verdict == journal.Bad, ev.Verdict == journal.Refused:
 		return ended, control.NotVerified
 	}
 	return ended, control.NotDownloaded
@@ -78,6 +80,8 @@ func (j *judge) end(ev updater.Event) (verdict, control.Code) {
 	switch {
 	case j.order == updater.OrderUpdate && j.asked != "" && ev.Number != j.asked:
 		return open, 0 // the turn of the one that was ordered comes after it
+	case ev.Outcome == updater.Discarded && ev.Verdict == journal.Superseded && j.asked != "":
+		return ended, control.HeldBack // by another order, or because it is offered no more
 	case ev.Outcome == updater.Discarded && (ev.Verdict == journal.Superseded || ev.Verdict == journal.None):
 		return open, 0 // it made way for another, and that one counts
 	case ev.Outcome == updater.Committed:
@@ -97,6 +101,8 @@ func discarded(ev updater.Event) control.Code {
 	switch {
 	case ev.Verdict == journal.Yanked:
 		return control.HeldBack
+	case ev.Verdict == journal.Refused:
+		return control.NotVerified
 	case ev.Failed == journal.Fetching && ev.Verdict == journal.World:
 		return control.NotDownloaded
 	case ev.Failed == journal.Fetching, ev.Failed == journal.Staging && ev.Verdict == journal.Bad:
@@ -123,6 +129,9 @@ func (a *app) follow(ctx context.Context, events stream, j judge) (verdict, cont
 		}
 		s.show(ev)
 		if v, code := j.feed(ev); v != open {
+			if ev.Kind == "end" && j.over != nil {
+				*j.over = ev
+			}
 			return v, code, nil
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/turnstone-go/turnstone/launcher/host"
 	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 // reloads names what a running launcher takes over from a changed file: whole tables, or single keys.
@@ -126,6 +127,18 @@ func (s *service) controls() host.Controls {
 	}
 	return host.Controls{
 		Reload: s.reload, Pause: order(updater.OrderPause), Resume: order(updater.OrderResume),
-		Longest: s.longest(), Log: s.log,
+		Longest: s.longest(), Serves: s.serves(), Log: s.log,
 	}
+}
+
+// serves is closed once clients are answered, and at once if there is no version yet that could answer them:
+// nobody's start waits for a download.
+func (s *service) serves() <-chan struct{} {
+	st, _, err := journal.Read(s.disk, s.cfg.stateFile("journal"))
+	if errors.Is(err, journal.ErrEmpty) || err == nil && len(st.Good) == 0 && st.Candidate == nil {
+		none := make(chan struct{})
+		close(none)
+		return none
+	}
+	return s.site.serves
 }

@@ -66,6 +66,8 @@ type site struct {
 	closing  bool
 
 	ended  chan struct{}   // wakes the keeper
+	serves chan struct{}   // closed when the first process takes connections
+	opener sync.Once       // closes serves
 	upkeep context.Context // ends when the launcher begins to stop: nothing is started again after it
 	life   context.Context // ends when everything has drained
 	rest   context.CancelFunc

@@ -46,6 +46,7 @@ func (s *site) replace(ctx context.Context, v journal.Version, wait func(context
 			return err
 		}
 		s.finish(s.life, o) // a stop of the launcher does not shorten it: it would end the same way
+		s.avert(o)
 	}
 	m, err := s.start(ctx, v)
 	if err != nil {

@@ -143,7 +143,7 @@ func (s *site) care() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.falls.add(v.Digest, 0, time.Now())
-	return max(time.Until(s.falls.due), time.Millisecond)
+	return time.Millisecond // to see how long to wait, and to let nobody else wait so long
 }
 
 // bereft returns the version that should serve and does not, zero if all is well or the spare has taken over,

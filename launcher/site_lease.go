@@ -25,7 +25,7 @@ func (s *site) wanted(m *member) {
 func (s *site) lend(ctx context.Context, m *member) {
 	err := s.passLease(ctx, m)
 	text := ""
-	if err != nil && ctx.Err() == nil {
+	if err != nil && ctx.Err() == nil && m.alive() {
 		text = err.Error()
 	}
 	told := false
@@ -51,6 +51,9 @@ func (s *site) passLease(ctx context.Context, m *member) error {
 		if err := s.takeLease(ctx, o); err != nil {
 			return err
 		}
+	}
+	if m.proc.Fence() != 0 { // it has it, and asked twice
+		m.mark(func(m *member) { m.wanting = false })
 	}
 	if !m.is(func(m *member) bool { return m.wanting }) {
 		return nil

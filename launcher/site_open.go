@@ -19,6 +19,7 @@ func openSite(ctx context.Context, sv *service, fence func() (uint64, error)) (*
 	s := &site{
 		cfg: sv.cfg, store: sv.store, host: sv.host, fence: fence, emit: sv.tell, log: sv.log,
 		members: make(map[string]*member), dead: make(map[string]updater.Evidence), ended: make(chan struct{}, 1),
+		serves: make(chan struct{}),
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.upkeep, s.rest = context.WithCancel(s.life)
@@ -83,57 +84,54 @@ func (s *site) fitting(left []*child.Process) (fit []*child.Process) {
 	return fit
 }
 
-// listen makes the public sockets, or takes them from the living processes, which it returns. If these have
-// other ones than are configured now, they are ended.
+// listen makes the public sockets, of those that outlived the last launcher where they are the ones that are
+// configured. It returns the processes that can be reached by them: in handoff mode one that holds another
+// socket is ended.
 func (s *site) listen(ctx context.Context, left []*child.Process) ([]*child.Process, error) {
-	files := s.returned(ctx, left)
-	for _, f := range files {
-		defer f.Close() // a duplicate lives on in the socket
-	}
-	if files != nil && !s.adoptAll(files) {
+	found := s.readopt(s.recovered(ctx, left))
+	if s.cfg.Traffic.Mode == "handoff" && len(found) < len(s.cfg.Listen) {
 		for _, p := range left {
-			s.log.Warn("a process of the last launcher has other sockets than are configured, and is ended", "version", p.Spec().Number, "pid", p.PID())
+			s.log.Warn("a process of the last launcher has not the sockets that are configured, and is ended", "version", p.Spec().Number, "pid", p.PID())
 			s.release(p)
 		}
 		left = nil
 	}
-	for _, l := range s.cfg.Listen[len(s.sockets):] {
-		socket, err := relay.Listen(l.Name, l.Address)
-		if err != nil {
-			return nil, exit(control.NotPrepared, "%w\n[[listen]] %q in %s names the address", err, l.Name, s.cfg.File)
+	for _, l := range s.cfg.Listen {
+		socket := found[l.Name]
+		if socket == nil {
+			var err error
+			if socket, err = relay.Listen(l.Name, l.Address); err != nil {
+				return nil, exit(control.NotPrepared, "%w\n[[listen]] %q in %s names the address", err, l.Name, s.cfg.File)
+			}
 		}
+		s.keep(socket)
 		s.sockets = append(s.sockets, socket)
-	}
-	if s.cfg.Traffic.Mode == "proxy" {
-		for _, l := range s.sockets {
-			s.proxies = append(s.proxies, relay.NewProxy(l, relay.Options{}))
+		if s.cfg.Traffic.Mode == "proxy" {
+			s.proxies = append(s.proxies, relay.NewProxy(socket, relay.Options{}))
 		}
 	}
 	return left, nil
 }
 
-// adoptAll takes every configured socket from files, or none.
-func (s *site) adoptAll(files map[string]child.Socket) bool {
+// readopt takes the configured sockets from files, by name, and closes the files.
+func (s *site) readopt(files map[string]child.Socket) map[string]*relay.Socket {
+	found := make(map[string]*relay.Socket)
 	for _, l := range s.cfg.Listen {
 		f := files[l.Name]
 		if f == nil {
-			break
+			continue
 		}
 		socket, err := relay.Adopt(l.Name, l.Address, f)
-		if err != nil {
+		if err != nil { // another address is configured now
 			s.log.Warn("a socket that came back is not used", "name", l.Name, "err", err)
-			break
+			continue
 		}
-		s.sockets = append(s.sockets, socket)
+		found[l.Name] = socket
 	}
-	if len(s.sockets) == len(s.cfg.Listen) {
-		return true
+	for _, f := range files {
+		_ = f.Close() // a duplicate lives on in the socket
 	}
-	for _, l := range s.sockets {
-		_ = l.Close() // a duplicate
-	}
-	s.sockets = nil
-	return false
+	return found
 }
 
 // returned asks the living processes for the sockets they inherited; the first that answers has them all.

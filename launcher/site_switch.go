@@ -135,6 +135,7 @@ func (s *site) open(ctx context.Context, m *member) error {
 			m.accepting, m.opened = true, time.Now()
 		}
 	})
+	s.opener.Do(func() { close(s.serves) })
 	return nil
 }
 
@@ -212,6 +213,11 @@ func (s *site) face(m *member) {
 func (s *site) detach(m *member) {
 	s.traffic.Lock()
 	defer s.traffic.Unlock()
+	s.avert(m)
+}
+
+// avert is detach with s.traffic held.
+func (s *site) avert(m *member) {
 	for _, p := range s.proxies {
 		if s.front == m {
 			p.Switch(nil)

@@ -59,6 +59,15 @@ type View struct {
 	releases map[string]target // by version
 }
 
+// ExpiredAt says whether the view has expired by now, which is the wall clock: if the channel was signed later
+// than that, the signed time counts, so that a clock which is set back brings nothing back to life.
+func (v *View) ExpiredAt(now time.Time) bool {
+	if v.Channel.SignedAt.After(now) {
+		now = v.Channel.SignedAt
+	}
+	return v.Expired || now.After(v.Expires)
+}
+
 // Versions returns every version that the channel's role signs, offered or not, in no order.
 func (v *View) Versions() []string {
 	list := make([]string, 0, len(v.releases))

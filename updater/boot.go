@@ -35,6 +35,10 @@ func (u *Updater) boot(ctx context.Context) (State, error) {
 	_ = u.save(st) // told, and tried again before the first step that needs it
 	if err := u.serve(ctx, &st); err != nil {
 		u.emit(Event{Kind: "alarm", Phase: st.Phase, Text: "no version could be made to serve; it is tried again", Err: err.Error()})
+		u.showTrouble(err.Error())
+		if len(st.Good) > 0 && u.lost(ctx, st.Good[0]) {
+			u.showTrouble(lostText(st.Good[0]))
+		}
 	}
 	u.story = nil
 	if st.Phase != journal.Idle {
@@ -153,7 +157,7 @@ func (u *Updater) serveOne(ctx context.Context, v Version) (err error) {
 			err = u.Site.Serve(ctx, v)
 		}
 		if err == nil {
-			u.up = true
+			u.nowUp()
 			return nil
 		}
 		if blame(err) == journal.Bad || ctx.Err() != nil {
@@ -174,6 +178,21 @@ func (u *Updater) intact(ctx context.Context, v Version) error {
 		return Bad(err)
 	}
 	return err
+}
+
+// lost says whether v neither runs nor is whole on disk.
+func (u *Updater) lost(ctx context.Context, v Version) bool {
+	return blame(u.intact(ctx, v)) == journal.Bad
+}
+
+func lostText(v Version) string {
+	return v.Number + " is missing or damaged on disk and nothing serves: it is fetched again as soon as the channel can be read and offers it; to look now: check"
+}
+
+// nowUp notes that some version serves.
+func (u *Updater) nowUp() {
+	u.up = true
+	u.showTrouble("")
 }
 
 // fallbacks returns what to try after the active version: the rest of the good ones, then the proven ones.

@@ -29,16 +29,23 @@ func (u *Updater) choose(ctx context.Context, st *State) error {
 		if err := wait(ctx, max(time.Until(u.nextCheck), 0)); err != nil {
 			return err
 		}
-		pick, _, err := u.ask(ctx, *st)
-		if ctx.Err() != nil {
+		seen, err := u.ask(ctx, *st)
+		switch {
+		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		}
-		if pick != nil {
-			u.take(st, pick.Version)
+		case seen.pick != nil && !isActive(*st, seen.pick.Version):
+			u.take(st, seen.pick.Version)
 			return nil
-		}
-		if err == nil {
-			err = u.unwanted(st.Want)
+		case seen.pick != nil:
+			if err = u.restore(ctx, seen.pick.Version); err == nil {
+				u.nextCheck = time.Time{} // for what else is offered
+				continue
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+		case err == nil:
+			err = unwanted(seen.findings, st.Want)
 		}
 		u.tellCheck(err)
 		if st.Want != nil {
@@ -51,9 +58,31 @@ func (u *Updater) choose(ctx context.Context, st *State) error {
 func (u *Updater) take(st *State, v Version) {
 	st.Candidate = &v
 	if st.Want != nil {
-		st.Want = &journal.Want{Number: v.Number, Now: st.Want.Now}
+		st.Want = &journal.Want{Number: v.Number, Newest: st.Want.Number == "", Now: st.Want.Now}
 	}
 	u.emit(Event{Kind: "choose", Number: v.Number, Text: "is let through by every gate"})
+}
+
+func isActive(st State, v Version) bool { return len(st.Good) > 0 && is(v)(st.Good[0]) }
+
+// restore brings back the active version, whose bytes are gone while nothing serves: the same digest, by the
+// same signatures as the first time. No State changes, since none of it is wrong.
+func (u *Updater) restore(ctx context.Context, v Version) error {
+	u.emit(Event{Kind: "choose", Number: v.Number, Text: "is active and not whole on disk; it is fetched again"})
+	err := u.obtain(ctx, v)
+	if err == nil {
+		err = u.seal(ctx, v)
+	}
+	if err == nil {
+		err = u.serveOne(ctx, v)
+	}
+	if err != nil {
+		u.losses++
+		u.nextCheck = time.Now().Add(backoff(u.losses-1, min(firstMiss, u.Poll), u.Poll))
+		return fmt.Errorf("bring the active version back: %w", err)
+	}
+	u.losses = 0
+	return nil
 }
 
 // raise keeps trying to make the active version serve when boot could not, up to the next look at the
@@ -75,13 +104,55 @@ func (u *Updater) raise(ctx context.Context, st *State) (changed bool, err error
 	return false, nil
 }
 
+// seen is what a look at the channel brought.
+type seen struct {
+	pick     *policy.Release // nil if no release passed every gate
+	offers   policy.Offers
+	findings []policy.Finding
+}
+
+// glance is a look at the channel kept in mind, so that the same offers can be judged again, in another state
+// and at another time, without asking anybody.
+type glance struct {
+	facts policy.Facts
+	found map[string]resolved // by number
+}
+
+type resolved struct {
+	release policy.Release
+	err     error
+}
+
+var errUnread = errors.New("its document was not read at the last check; check again")
+
+// judge returns what the gates say now of what was seen then.
+func (g *glance) judge(st State, now time.Time) []policy.Finding {
+	if g == nil {
+		return nil
+	}
+	f := g.facts
+	f.State, f.Now, f.HighWater = st, now, max(f.HighWater, st.HighWater)
+	_, findings, _ := policy.Choose(f, func(number string) (policy.Release, error) {
+		r, known := g.found[number]
+		if !known {
+			return policy.Release{}, errUnread
+		}
+		return r.release, r.err
+	})
+	return findings // an offer without a document says so itself
+}
+
 // ask reads the channel, judges what it offers, and sets the time of the next look.
-func (u *Updater) ask(ctx context.Context, st State) (*policy.Release, policy.Offers, error) {
-	pick, findings := (*policy.Release)(nil), []policy.Finding(nil)
+func (u *Updater) ask(ctx context.Context, st State) (seen, error) {
 	offers, err := u.Feed.Check(ctx)
+	s, g := seen{offers: offers}, (*glance)(nil)
 	if err == nil {
-		resolve := func(number string) (policy.Release, error) { return u.Feed.Resolve(ctx, number) }
-		pick, findings, err = policy.Choose(u.facts(st, offers), resolve)
+		g = &glance{u.facts(ctx, st, offers), map[string]resolved{}}
+		s.pick, s.findings, err = policy.Choose(g.facts, func(number string) (policy.Release, error) {
+			r, err := u.Feed.Resolve(ctx, number)
+			g.found[number] = resolved{r, err}
+			return r, err
+		})
 	}
 	now := time.Now()
 	if err != nil {
@@ -91,13 +162,16 @@ func (u *Updater) ask(ctx context.Context, st State) (*policy.Release, policy.Of
 		u.misses = 0
 		u.nextCheck = now.Add(jitter(u.Poll))
 	}
-	for _, f := range findings {
+	for _, f := range s.findings {
 		if t := f.Until(); !t.IsZero() && t.Before(u.nextCheck) {
 			u.nextCheck = later(t, now.Add(soonest))
 		}
 	}
-	u.showCheck(now, findings, err)
-	return pick, offers, err
+	if ctx.Err() != nil {
+		g = nil // what it lacks was not looked for to the end
+	}
+	u.showCheck(now, g, err)
+	return s, err
 }
 
 func later(a, b time.Time) time.Time {
@@ -107,11 +181,15 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-func (u *Updater) facts(st State, offers policy.Offers) policy.Facts {
+func (u *Updater) facts(ctx context.Context, st State, offers policy.Offers) policy.Facts {
 	f := policy.Facts{State: st, HighWater: st.HighWater, Now: time.Now(), Offers: offers,
 		Host: policy.Host{ID: u.HostID, Config: u.Config, Protocol: wire.Protocol}}
 	for _, v := range u.proven() { // a journal that was rebuilt may know less
 		f.HighWater = max(f.HighWater, v.Epoch)
+	}
+	if st.Phase == journal.Idle && len(st.Good) > 0 && u.lost(ctx, st.Good[0]) {
+		f.Lost = st.Good[0].Digest
+		u.showTrouble(lostText(st.Good[0]))
 	}
 	if u.Busy != nil {
 		f.Host.Busy, f.Host.BusyUntil = u.Busy()
@@ -125,22 +203,25 @@ func (u *Updater) reconsider(ctx context.Context, st State) error {
 	if goingBack(st) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	bounded, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	pick, offers, err := u.ask(ctx, st)
-	if err != nil && pick == nil && len(offers.List) == 0 {
+	seen, err := u.ask(bounded, st)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // an order may mean another thing in the next phase
+	}
+	if err != nil && seen.pick == nil && len(seen.offers.List) == 0 {
 		u.tellCheck(err)
 		return nil
 	}
 	c := *st.Candidate
-	o, offered := offers.Find(c.Number)
+	o, offered := seen.offers.Find(c.Number)
 	switch {
 	case !offered:
 		return &turned{journal.Superseded, fmt.Errorf("%s is no longer offered", c.Number)}
 	case o.Yanked != "":
 		return &turned{journal.Yanked, fmt.Errorf("the vendor took %s back: %s", c.Number, o.Yanked)}
-	case pick != nil && pick.Version.Epoch > c.Epoch:
-		return &turned{journal.Superseded, fmt.Errorf("%s is offered and newer than %s", pick.Version.Number, c.Number)}
+	case seen.pick != nil && seen.pick.Version.Epoch > c.Epoch:
+		return &turned{journal.Superseded, fmt.Errorf("%s is offered and newer than %s", seen.pick.Version.Number, c.Number)}
 	}
 	return nil
 }
@@ -159,8 +240,7 @@ func (u *Updater) takenBack(ctx context.Context, st State) error {
 }
 
 // unwanted says why a look at the channel brought nothing.
-func (u *Updater) unwanted(w *journal.Want) error {
-	findings := u.Status().Findings
+func unwanted(findings []policy.Finding, w *journal.Want) error {
 	if w != nil && w.Number != "" {
 		findings = slices.DeleteFunc(findings, func(f policy.Finding) bool { return f.Number != w.Number })
 		if len(findings) == 0 {
@@ -188,5 +268,9 @@ func (u *Updater) tellCheck(err error) {
 		u.emit(Event{Kind: "check", Text: err.Error()})
 		return
 	}
-	u.emit(Event{Kind: "check", Text: "the channel cannot be used now; serving goes on", Err: err.Error(), Verdict: blame(err)})
+	text := "the channel cannot be used now; serving goes on"
+	if !u.up {
+		text = "the channel cannot be used now, and nothing serves"
+	}
+	u.emit(Event{Kind: "check", Text: text, Err: err.Error(), Verdict: blame(err)})
 }

@@ -23,10 +23,13 @@
 //
 // # Errors
 //
-// A step ends in one of four ways. Done. Bad: evidence against this digest, made with the function Bad; the
-// right-hand edge and quarantine. World, which is every other error: the machine, the network or a neighbour
-// was at fault, so the same step is tried again after a back-off, and after the third start of a phase its
-// right-hand edge is taken without quarantine. Stopped: the context ended or an order came; the phase is kept.
+// A step ends in one of five ways. Done. Bad: evidence against this digest, made with the function Bad; the
+// right-hand edge and quarantine. Refused: what arrived is not what the vendor signed, made with the function
+// Refused; evidence against the source that sent it and against no version, so the right-hand edge at once,
+// without quarantine, and the same release again after a back-off. World, which is every other error: the
+// machine, the network or a neighbour was at fault, so the same step is tried again after a back-off, and after
+// the third start of a phase its right-hand edge is taken without quarantine. Stopped: the context ended or an
+// order came; the phase is kept.
 //
 // # Orders
 //

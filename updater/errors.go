@@ -12,6 +12,7 @@ var (
 	ErrNoPrevious = errors.New("no version to go back to")
 	ErrOrder      = errors.New("not an order")
 	ErrTooMany    = errors.New("too many orders are waiting")
+	ErrStalled    = errors.New("updates wait until the journal can be used, see the alarm in the status")
 )
 
 // ErrHeld is why an ordered update did not begin: no release passed every gate.
@@ -30,14 +31,23 @@ var (
 )
 
 // Bad marks err as evidence against the version at hand: it exited, its probe failed while the baseline was
-// healthy, its bytes or its signature do not match. The version is turned away and quarantined. From
-// Feed.Check it says that the metadata was refused. Every other error blames the machine or the network, and
-// the same is tried again.
+// healthy, or the vendor's second signature does not match the bytes that the vendor's metadata names. The
+// version is turned away and quarantined.
 func Bad(err error) error {
 	if err == nil {
 		return nil
 	}
 	return &turned{journal.Bad, err}
+}
+
+// Refused marks err as evidence against whoever sent something: the bytes or the metadata that arrived are not
+// what the vendor signed. It says nothing about the version, which is turned away at once, without a mark, and
+// tried again after a back-off, when another answer may come.
+func Refused(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &turned{journal.Refused, err}
 }
 
 // turned is an error that turns a candidate away.

@@ -38,22 +38,23 @@ type Status struct {
 	State     State            `json:"state"`
 	Seq       uint64           `json:"seq"` // of the last journal record
 	Saved     bool             `json:"saved"`
-	Findings  []policy.Finding `json:"findings,omitempty"` // of the last check that got an answer
+	Findings  []policy.Finding `json:"findings,omitempty"` // on what the last check that got an answer saw, as of now
 	LastCheck time.Time        `json:"last_check,omitzero"`
 	NextCheck time.Time        `json:"next_check,omitzero"`
 	CheckErr  string           `json:"check_err,omitempty"` // of the last check, "" if it got an answer
 	LastErr   string           `json:"last_err,omitempty"`  // of the last step that failed
 	Alarm     string           `json:"alarm,omitempty"`     // the last alarm of this Run
+	Trouble   string           `json:"trouble,omitempty"`   // why no version could be made to serve, and what becomes of it
 	Synced    time.Duration    `json:"synced,omitempty"`    // what the last write of the journal took
 }
 
 // Status returns a snapshot.
 func (u *Updater) Status() Status {
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	s := u.status
+	s, last := u.status, u.glance
 	s.State = clone(s.State)
-	s.Findings = slices.Clone(s.Findings)
+	u.mu.Unlock()
+	s.Findings = last.judge(s.State, time.Now())
 	return s
 }
 
@@ -65,15 +66,23 @@ func (u *Updater) show(st State) {
 	u.status.Saved, u.status.Synced = u.saved.Phase != "", u.synced
 }
 
-func (u *Updater) showCheck(now time.Time, findings []policy.Finding, err error) {
+// showTrouble says why nothing serves, "" when something does.
+func (u *Updater) showTrouble(text string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.status.Trouble = text
+}
+
+// showCheck keeps what a check saw, nil if it got no answer.
+func (u *Updater) showCheck(now time.Time, g *glance, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.status.LastCheck, u.status.NextCheck, u.status.CheckErr = now, u.nextCheck, ""
 	if err != nil {
 		u.status.CheckErr = err.Error()
 	}
-	if len(findings) > 0 || err == nil {
-		u.status.Findings = findings
+	if g != nil {
+		u.glance = g
 	}
 }
 
@@ -133,7 +142,7 @@ func pace(p Phase) time.Duration {
 // comeToRest sets when idle looks at the channel again.
 func (u *Updater) comeToRest(st, after State) {
 	switch st.Verdict {
-	case journal.World:
+	case journal.World, journal.Refused:
 		u.losses++
 		u.nextCheck = time.Now().Add(backoff(u.losses-1, min(firstMiss, u.Poll), u.Poll))
 	case journal.Superseded, journal.Yanked:

@@ -139,7 +139,7 @@ func (e Entry) String() string {
 
 // cameBack tells that v has the traffic again, and what was broken on the way to it.
 func (u *Updater) cameBack(st State, v Version, broken []error) {
-	u.up = true
+	u.nowUp()
 	if s := u.story; s.back == 0 {
 		s.back = time.Since(s.turned)
 	}

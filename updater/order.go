@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/turnstone-go/turnstone/updater/journal"
@@ -74,7 +75,7 @@ func update(st State, o Order, at outlook) (State, error) {
 	switch {
 	case !inFlight(st) || goingBack(st): // its turn comes in idle
 	case o.Number == "" || o.Number == st.Candidate.Number:
-		st.Want.Number = st.Candidate.Number
+		st.Want.Number, st.Want.Newest = st.Candidate.Number, o.Number == ""
 	default:
 		st = abandon(st, fmt.Sprintf("%s was ordered", o.Number), at)
 	}
@@ -101,13 +102,34 @@ func rollback(st State, o Order, at outlook) (State, error) {
 	}
 	back := previous(st, o.Number, at.config)
 	if back == nil {
-		return st, fmt.Errorf("%w: no other good version is on disk; publish one that works", ErrNoPrevious)
+		return st, fmt.Errorf("%w: %s", ErrNoPrevious, noWay(st, o.Number, at.config))
 	}
 	st.Held = add(st.Held, mark)
 	st.Candidate, st.Verdict, st.Want = back, journal.None, nil
 	st = enter(st, journal.Warming, at.probation)
 	st.Reason = mark.Reason
 	return st, nil
+}
+
+// noWay says why there is no way back to a version, and which ones there are.
+func noWay(st State, number, config string) string {
+	var numbers []string
+	for rest := st; len(rest.Good) > 1; {
+		v := previous(rest, "", config)
+		if v == nil {
+			break
+		}
+		numbers = append(numbers, v.Number)
+		i := slices.IndexFunc(rest.Good, is(*v))
+		rest.Good = rest.Good[i:]
+	}
+	switch {
+	case len(numbers) == 0 && number == "":
+		return "no other good version is on disk; publish one that works"
+	case len(numbers) == 0:
+		return fmt.Sprintf("%s is not a good version on disk, and no other one is; publish one that works", number)
+	}
+	return fmt.Sprintf("%s is not among the good versions on disk; to go back to: %s", number, strings.Join(numbers, ", "))
 }
 
 func pin(st State, o Order, at outlook) (State, error) {
@@ -138,6 +160,9 @@ func pause(st State, o Order, at outlook) (State, error) {
 	st.Pause = &journal.Pause{Reason: plain(o.Reason), Until: o.Until}
 	if inFlight(st) && !goingBack(st) {
 		st = abandon(st, reason(o, "updates were paused"), at)
+		if st.Want != nil {
+			st.Want.Now = false // whoever ordered it is answered, and the pause holds
+		}
 	}
 	return st, nil
 }
@@ -201,6 +226,9 @@ func (u *Updater) Order(ctx context.Context, o Order) error {
 func (u *Updater) enqueue(r *request) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if u.stalled != nil {
+		return u.stalled
+	}
 	if len(u.orders) >= maxOrders {
 		return ErrTooMany
 	}
@@ -212,6 +240,21 @@ func (u *Updater) enqueue(r *request) error {
 		u.yield(errOrder)
 	}
 	return nil
+}
+
+// stall refuses the orders that wait, and those to come, while a Run cannot begin; nil ends that.
+func (u *Updater) stall(err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.stalled = nil
+	if err == nil {
+		return
+	}
+	u.stalled = fmt.Errorf("%w: %w", ErrStalled, err)
+	for _, r := range u.orders {
+		r.done <- u.stalled
+	}
+	u.orders = nil
 }
 
 // obey applies every order that waits, one by one, each saved before it is answered.

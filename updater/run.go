@@ -37,11 +37,13 @@ type Parts struct {
 type Updater struct {
 	Parts
 
-	mu     sync.Mutex // guards what follows
-	status Status
-	orders []*request
-	tuning *Tuning                 // that Run has not taken over yet
-	yield  context.CancelCauseFunc // ends the step or the wait under way, nil while that may not be
+	mu      sync.Mutex // guards what follows
+	status  Status
+	glance  *glance // at the channel, nil before the first; never changed, only replaced
+	orders  []*request
+	stalled error                   // why no Run can begin, nil while one may
+	tuning  *Tuning                 // that Run has not taken over yet
+	yield   context.CancelCauseFunc // ends the step or the wait under way, nil while that may not be
 
 	// What Run remembers between two steps, and may forget.
 	saved     State         // as the journal has it, as far as we know
@@ -75,6 +77,7 @@ func New(p Parts) *Updater {
 // the caller begins again after a while.
 func (u *Updater) Run(ctx context.Context) error {
 	st, err := u.boot(ctx)
+	u.stall(err)
 	if err != nil {
 		return err
 	}

@@ -9,12 +9,12 @@ import (
 
 // Feed is the signed world: whatever it returns without an error has been verified.
 type Feed interface {
-	// Check reads the channel again. An error made with Bad says that what was read was refused.
+	// Check reads the channel again. An error made with Refused says that what came is not the vendor's.
 	Check(ctx context.Context) (policy.Offers, error)
 	// Resolve returns the release of that number in the channel last checked, for this platform.
 	Resolve(ctx context.Context, number string) (policy.Release, error)
 	// Fetch makes the file dst hold v's bytes, synced, with the signed length and digest, and goes on from
-	// what dst holds already. Wrong bytes are an error made with Bad.
+	// what dst holds already. Wrong bytes are an error made with Refused.
 	Fetch(ctx context.Context, v Version, dst string, progress func(done, total int64)) error
 	// Verify checks the second, independent signature over the sealed bytes in file. One that does not
 	// match is an error made with Bad.

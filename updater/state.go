@@ -119,6 +119,9 @@ func condemn(st State, verdict journal.Verdict, m journal.Mark) State {
 		m.Config = ""
 		st.Held = add(st.Held, m)
 	}
+	if verdict == journal.Superseded && st.Want != nil && st.Want.Newest {
+		st.Want = &journal.Want{Now: st.Want.Now} // what takes its place was ordered just the same
+	}
 	return fulfil(st, *st.Candidate)
 }
 

@@ -42,7 +42,13 @@ func (u *Updater) obtain(ctx context.Context, v Version) error {
 
 // stage seals the bytes in the store and checks the second signature over what was sealed.
 func (u *Updater) stage(ctx context.Context, st *State) error {
-	v := *st.Candidate
+	if err := u.seal(ctx, *st.Candidate); err != nil {
+		return err
+	}
+	return u.reconsider(ctx, *st)
+}
+
+func (u *Updater) seal(ctx context.Context, v Version) error {
 	begun := time.Now()
 	err := u.Store.Seal(ctx, v)
 	if errors.Is(err, store.ErrNotStaged) { // the part went missing: not this version's fault
@@ -51,7 +57,7 @@ func (u *Updater) stage(ctx context.Context, st *State) error {
 		}
 	}
 	if errors.Is(err, store.ErrDigest) {
-		err = Bad(err)
+		err = Refused(err)
 	}
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", v.Number, err)
@@ -60,7 +66,7 @@ func (u *Updater) stage(ctx context.Context, st *State) error {
 		return fmt.Errorf("verify the signature of %s: %w", v.Number, err)
 	}
 	u.emit(Event{Kind: "verify", Number: v.Number, Text: fmt.Sprintf("digest and signature match, sealed in %s", short(time.Since(begun)))})
-	return u.reconsider(ctx, *st)
+	return nil
 }
 
 // warm runs the candidate beside the active version and waits until it is healthy.
@@ -99,7 +105,7 @@ func (u *Updater) cutover(ctx context.Context, st *State) error {
 	if err := u.Site.Switch(ctx, v); err != nil {
 		return fmt.Errorf("switch to %s: %w", v.Number, err)
 	}
-	u.up = true
+	u.nowUp()
 	u.story.switched = time.Since(begun)
 	return nil
 }

@@ -91,6 +91,10 @@ func TestFollow(t *testing.T) {
 			if want := st.Candidate != nil && st.Verdict == journal.None; quarantined != want {
 				t.Errorf("quarantined: %v, want %v: %+v", quarantined, want, got)
 			}
+			got = follow(st, clone(st), Refused(errors.New("other bytes")), edge)
+			if d.phase != journal.Reverting && got.Phase != d.bad || len(got.Quarantine) != 0 || got.Phase == journal.Discarding && got.Verdict != journal.Refused {
+				t.Errorf("refused leads to %+v", got)
+			}
 			for range maxStarts - 1 {
 				if got = follow(st, clone(st), world, edge); d.phase != journal.Idle && (got.Phase != d.phase || got.Starts != st.Starts+1) {
 					t.Fatalf("world leads to %s, start %d", got.Phase, got.Starts)
@@ -249,8 +253,18 @@ func TestApplyDetails(t *testing.T) {
 		t.Errorf("cleared all: %+v", got)
 	}
 	fetching := at(journal.Fetching)
-	if got := do(fetching, Order{Kind: OrderUpdate, Now: true}); *got.Want != (journal.Want{Number: "1.3.0", Now: true}) {
+	if got := do(fetching, Order{Kind: OrderUpdate, Now: true}); *got.Want != (journal.Want{Number: "1.3.0", Newest: true, Now: true}) {
 		t.Errorf("the order is not bound to the candidate: %+v", got.Want)
+	}
+	superseded := &turned{journal.Superseded, errors.New("1.4.0 is newer")}
+	if got := fail(do(fetching, Order{Kind: OrderUpdate, Now: true}), superseded, edge); got.Want == nil || *got.Want != (journal.Want{Now: true}) {
+		t.Errorf("an order for the newest is not one for what takes its place: %+v", got.Want)
+	}
+	if got := fail(do(fetching, Order{Kind: OrderUpdate, Number: "1.3.0"}), superseded, edge); got.Want != nil {
+		t.Errorf("an order for one version outlived it: %+v", got.Want)
+	}
+	if got := do(do(fetching, Order{Kind: OrderUpdate, Now: true}), Order{Kind: OrderPause}); got.Want == nil || got.Want.Now {
+		t.Errorf("an order before a pause skips it: %+v", got.Want)
 	}
 	if got := do(fetching, Order{Kind: OrderUpdate, Number: "1.4.0"}); got.Verdict != journal.Superseded || got.Want.Number != "1.4.0" {
 		t.Errorf("superseded: %+v", got)

@@ -29,6 +29,11 @@ func (u *Updater) tune() {
 	u.mu.Lock()
 	t := u.tuning
 	u.tuning = nil
+	if t != nil && u.glance != nil { // a new configuration lifts the quarantine at once
+		g := *u.glance
+		g.facts.Host.Config = t.Config
+		u.glance = &g
+	}
 	u.mu.Unlock()
 	if t == nil {
 		return

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ type proc struct {
 // the Feed and the Site of the engine under test. It ends a test when the engine breaks a promise that no
 // error could excuse: starting what is not sealed, or stopping what has the traffic.
 type world struct {
+	mu      sync.Mutex
 	t       *testing.T
 	disk    *durabletest.Disk // what is on it
 	cut     *cutter           // what the engine sees of it
@@ -120,11 +122,20 @@ func (w *world) open() (*journal.Journal, *store.Store) {
 func (w *world) updater() *Updater {
 	j, s := w.open()
 	w.u = New(Parts{Journal: j, Store: s, Feed: w, Site: w, Config: config, HostID: "host", Poll: w.poll,
-		ProbationTime: probationTime, Notify: w.note, History: func(e Entry) { w.story = append(w.story, e) }})
+		ProbationTime: probationTime, Notify: w.note, History: w.remember})
 	return w.u
 }
 
+// meet orders what the test does against what the engine does: the bubble lets only one of them run at a
+// time, but does not tell the race detector.
+func (w *world) meet() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+}
+
 func (w *world) note(e Event) {
+	w.meet()
+	defer w.meet()
 	if e.Kind == "commit" && w.sawYank {
 		w.t.Errorf("committed %s although it was taken back", e.Number)
 	}
@@ -135,6 +146,12 @@ func (w *world) note(e Event) {
 
 func (w *world) heard(kind string) bool {
 	return slices.ContainsFunc(w.events, func(e Event) bool { return e.Kind == kind })
+}
+
+func (w *world) remember(e Entry) {
+	w.meet()
+	w.story = append(w.story, e)
+	w.meet()
 }
 
 // state is the journal as it is on the disk.
@@ -171,6 +188,8 @@ func (w *world) begin(ctx context.Context, step string, v Version) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
+	w.meet()
+	defer w.meet()
 	if w.on != nil {
 		w.on(ctx, step, v)
 	}
@@ -324,6 +343,7 @@ func (w *world) Retire(v Version) {
 }
 
 func (w *world) Running() (list []Version) {
+	w.meet()
 	for _, p := range w.procs {
 		list = append(list, p.v)
 	}
@@ -343,104 +363,4 @@ func (w *world) serving() (list []string) {
 		}
 	}
 	return list
-}
-
-// errCut is what everything stops with when a cut comes.
-var errCut = errors.New("cut")
-
-// cutter counts the operations of disk and machine together, and at one of them everything stops: a panic,
-// so that not one instruction more of the engine is run.
-type cutter struct {
-	durable.Disk
-	left  int             // operations that are still done; 0 is endless
-	how   durabletest.Cut // what becomes of the last one
-	power bool
-	ops   int
-	dead  bool
-}
-
-// tick is one operation; do is nil or has its effect.
-func (c *cutter) tick(do func()) {
-	c.ops++
-	if c.dead {
-		panic(fmt.Errorf("updater: an operation after the cut: %w", errCut))
-	}
-	c.left--
-	if c.left != 0 {
-		if do != nil {
-			do()
-		}
-		return
-	}
-	c.dead = true
-	if c.power {
-		c.Disk.(*durabletest.Disk).CutAt(0, c.how)
-	}
-	if do != nil && (c.power || c.how == durabletest.Lost) {
-		do()
-	}
-	panic(errCut)
-}
-
-func (c *cutter) OpenFile(name string, flag int, perm os.FileMode) (f durable.File, err error) {
-	do := func() { f, err = c.Disk.OpenFile(name, flag, perm) }
-	if flag&(os.O_CREATE|os.O_TRUNC) == 0 {
-		do()
-	} else {
-		c.tick(do)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &cutFile{f, c}, nil
-}
-
-func (c *cutter) Mkdir(name string, perm os.FileMode) (err error) {
-	c.tick(func() { err = c.Disk.Mkdir(name, perm) })
-	return err
-}
-
-func (c *cutter) Chmod(name string, perm os.FileMode) (err error) {
-	c.tick(func() { err = c.Disk.Chmod(name, perm) })
-	return err
-}
-
-func (c *cutter) Rename(from, to string) (err error) {
-	c.tick(func() { err = c.Disk.Rename(from, to) })
-	return err
-}
-
-func (c *cutter) Remove(name string) (err error) {
-	c.tick(func() { err = c.Disk.Remove(name) })
-	return err
-}
-
-func (c *cutter) SyncDir(name string) (err error) {
-	c.tick(func() { err = c.Disk.SyncDir(name) })
-	return err
-}
-
-type cutFile struct {
-	durable.File
-	c *cutter
-}
-
-func (f *cutFile) Write(b []byte) (n int, err error) {
-	f.c.tick(func() { n, err = f.File.Write(b) })
-	return n, err
-}
-
-func (f *cutFile) WriteAt(b []byte, off int64) (n int, err error) {
-	f.c.tick(func() { n, err = f.File.WriteAt(b, off) })
-	return n, err
-}
-
-func (f *cutFile) Sync() (err error) {
-	f.c.tick(func() { err = f.File.Sync() })
-	return err
-}
-
-func (f *cutFile) Truncate(size int64) (err error) {
-	f.c.tick(func() { err = f.File.Truncate(size) })
-	return err
 }

@@ -103,6 +103,7 @@ func TestLossesLandInTheirClass(t *testing.T) {
 		{"stream: goodbye instead of an echo", Stream, echoServer(0, goodbye), counts{told: true}},
 		{"stream: cut between two lines", Stream, echoServer(3, ""), counts{cut: true}},
 		{"stream: another line than was sent", Stream, echoServer(1, "what?\n"), counts{cut: true}},
+		{"stream: never the line that was sent", Stream, liar, counts{cut: true}},
 		{"stream: no upgrade", Stream, answers(whole200), counts{failed: true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -256,12 +257,18 @@ func TestEnds(t *testing.T) {
 
 func TestPaceIsOfTheLastSecond(t *testing.T) {
 	t.Parallel()
+	b := newBook()
+	b.answered(Stream, 0, 0, "") // a line of an echo is no request
+	b.answered(Fresh, 0, 0, "")
+	if got := b.pace.lastSecond(time.Now().Add(2 * tenth)); got != 1 {
+		t.Errorf("an answer and a line of an echo are %d requests", got)
+	}
 	var p pace
 	begun := time.Unix(1000, 0)
 	for ms := range 5000 {
 		p.add(begun.Add(time.Duration(ms) * time.Millisecond))
 	}
-	for _, tc := range []struct{ ms, want int }{{5000, 1000}, {5050, 1000}, {5500, 500}, {6000, 0}, {60000, 0}} {
+	for _, tc := range []struct{ ms, want int }{{4950, 1000}, {5000, 1000}, {5050, 1000}, {5500, 500}, {6000, 0}, {60000, 0}} {
 		if got := p.lastSecond(begun.Add(time.Duration(tc.ms) * time.Millisecond)); got != tc.want {
 			t.Errorf("%d ms after the begin %d answers in the last second, want %d", tc.ms, got, tc.want)
 		}

@@ -125,3 +125,14 @@ func echoServer(lines int, end string) func(net.Conn, int) {
 		fmt.Fprint(c, end)
 	}
 }
+
+// liar upgrades and answers every line with another.
+func liar(c net.Conn, _ int) {
+	echoServer(0, "")(c, 0)
+	for r := bufio.NewReader(c); ; {
+		if _, err := r.ReadString('\n'); err != nil {
+			return
+		}
+		fmt.Fprint(c, "another line\n")
+	}
+}

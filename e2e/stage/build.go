@@ -20,13 +20,14 @@ type Programs struct {
 	Dir      string
 	Launcher string
 	Release  string
+	Wine     string // scripts/wine, when launcher and example are Windows programs, else ""
 }
 
 // Build compiles the launcher and the release tool into dir.
 func Build(ctx context.Context, dir string) (Programs, error) {
 	p := Programs{Dir: dir, Launcher: exe(dir, "launcher"), Release: exe(dir, "release")}
 	for _, program := range []string{"launcher", "release"} {
-		if err := compile(ctx, exe(dir, program), "./"+program, ""); err != nil {
+		if err := compile(ctx, exe(dir, program), "./"+program, "", runtime.GOOS); err != nil {
 			return Programs{}, err
 		}
 	}
@@ -37,7 +38,10 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 // described in the example's own doc; "" is none.
 func (p Programs) Example(ctx context.Context, version, fault string) (string, error) {
 	out := exe(p.Dir, "example-"+version)
-	return out, compile(ctx, out, "./payload/example", fmt.Sprintf("-X main.version=%s -X main.fault=%s", version, fault))
+	if p.Wine != "" {
+		out += ".exe"
+	}
+	return out, compile(ctx, out, "./payload/example", fmt.Sprintf("-X main.version=%s -X main.fault=%s", version, fault), p.os())
 }
 
 func exe(dir, name string) string {
@@ -47,14 +51,22 @@ func exe(dir, name string) string {
 	return filepath.Join(dir, name)
 }
 
-func compile(ctx context.Context, out, program, ldflags string) error {
+// os is the system that the launcher and the example are for.
+func (p Programs) os() string {
+	if p.Wine != "" {
+		return "windows"
+	}
+	return runtime.GOOS
+}
+
+func compile(ctx context.Context, out, program, ldflags, goos string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w "+ldflags, "-o", out, program)
 	root, err := moduleRoot()
 	if err != nil {
 		return err
 	}
 	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos)
 	if text, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", program, err, text)
 	}

@@ -28,6 +28,7 @@ type Options struct {
 	Config   map[string]string // TOML tables by name, in place of the stage's own: "probation": `time = "5s"`
 	Command  string            // TOML of payload.command; "" is the example itself
 	Channels []string          // of the product, beside stable, which the launcher follows
+	Machine  *Machine          // where the launcher runs when it is a Windows program
 }
 
 // Stage is one product, its repository and its launcher.
@@ -38,6 +39,7 @@ type Stage struct {
 	Listen string // host:port of the service
 	Config string // path of launcher.toml
 
+	machine  *Machine
 	server   *exec.Cmd
 	launcher *exec.Cmd
 	exited   chan error
@@ -50,7 +52,7 @@ func New(ctx context.Context, p Programs, o Options) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{Programs: p, Home: home, Listen: o.Listen, Config: filepath.Join(home, "launcher.toml")}
+	s := &Stage{Programs: p, Home: home, Listen: o.Listen, Config: filepath.Join(home, "launcher.toml"), machine: o.Machine}
 	if s.Listen == "" {
 		if s.Listen, err = freeAddress(); err != nil {
 			return nil, err
@@ -94,7 +96,7 @@ func (s *Stage) State() string { return filepath.Join(s.Home, "state") }
 
 // Publish adds a version made of one file for this platform and publishes it on the stable channel.
 func (s *Stage) Publish(ctx context.Context, version, file string) error {
-	platform := runtime.GOOS + "/" + runtime.GOARCH
+	platform := s.os() + "/" + runtime.GOARCH
 	return s.Change(ctx, "add", version, "--platform", platform+"="+file, "--channel", "stable")
 }
 
@@ -149,8 +151,8 @@ func (s *Stage) tables(o Options) map[string]string {
 		command = `["{{.Exe}}"]`
 	}
 	t := map[string]string{
-		"repository": fmt.Sprintf("url = %q\nchannel = \"stable\"\nroot = %q\npoll = \"1m\"\n", s.URL, filepath.Join(s.product(), "repo", "metadata", "1.root.json")),
-		"state":      fmt.Sprintf("dir = %q\n", s.State()),
+		"repository": fmt.Sprintf("url = %q\nchannel = \"stable\"\nroot = %q\npoll = \"1m\"\n", s.URL, s.seen(filepath.Join(s.product(), "repo", "metadata", "1.root.json"))),
+		"state":      fmt.Sprintf("dir = %q\n", s.seen(s.State())),
 		"payload":    fmt.Sprintf("kind = \"sdk\"\ncommand = %s\nuser = \"same\"\n", command),
 		"health":     "interval = \"200ms\"\ngood = 3\nready_timeout = \"10s\"\n",
 		"probation":  "time = \"2s\"\nmin_requests = 20\n",
@@ -174,7 +176,7 @@ func (s *Stage) writeConfig(o Options) error {
 
 // Launch starts the launcher and waits until it answers its operators.
 func (s *Stage) Launch(ctx context.Context) error {
-	cmd := exec.Command(s.Launcher, "run", "--config", s.Config)
+	cmd := s.command(context.WithoutCancel(ctx), "run")
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -188,7 +190,7 @@ func (s *Stage) Launch(ctx context.Context) error {
 			return false, fmt.Errorf("the launcher ended at once: %v\n%s", err, s.Log())
 		default:
 		}
-		_, err := s.Client().Status(ctx)
+		_, err := s.Status(ctx)
 		return err == nil, nil
 	})
 }
@@ -207,9 +209,12 @@ func (s *Stage) Client() *control.Client {
 	return control.NewClient(control.Address(s.State(), Product))
 }
 
-// until asks again and again, a bounded number of times, until cond is true or fails.
+// patience bounds the wait for what must happen.
+const patience = 30 * time.Second
+
+// until asks again and again, for as long as patience, until cond is true or fails.
 func (s *Stage) until(ctx context.Context, cond func() (bool, error)) error {
-	for range 3000 {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		ok, err := cond()
 		if ok || err != nil {
 			return err
@@ -220,7 +225,7 @@ func (s *Stage) until(ctx context.Context, cond func() (bool, error)) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return errors.New("waited 30 s in vain")
+	return fmt.Errorf("waited %s in vain", patience)
 }
 
 // PID is the launcher's process.
@@ -246,6 +251,9 @@ func (s *Stage) Quit() error {
 		return err
 	default:
 	}
+	if s.machine != nil { // it ends with its machine
+		return s.Kill()
+	}
 	if err := s.launcher.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -260,7 +268,7 @@ func (s *Stage) Quit() error {
 
 // Operator runs a command of the operator's and returns what it printed and its exit code.
 func (s *Stage) Operator(ctx context.Context, args ...string) (string, int) {
-	out, err := run(ctx, s.Launcher, append(args, "--config", s.Config)...)
+	out, err := output(s.command(ctx, args...))
 	var ee *exec.ExitError
 	if errors.As(err, &ee) {
 		return out, ee.ExitCode()
@@ -284,12 +292,25 @@ func (s *Stage) Close() error {
 	return errors.Join(err, os.RemoveAll(s.Home))
 }
 
+// command is the launcher with its configuration.
+func (s *Stage) command(ctx context.Context, args ...string) *exec.Cmd {
+	args = append(args, "--config", s.seen(s.Config))
+	if s.machine != nil {
+		return s.machine.command(ctx, s.Launcher, args...)
+	}
+	return exec.CommandContext(ctx, s.Launcher, args...)
+}
+
 func run(ctx context.Context, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
+	return output(exec.CommandContext(ctx, name, args...))
+}
+
+// output runs cmd and returns what it printed.
+func output(cmd *exec.Cmd) (string, error) {
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {
-		return out.String() + errOut.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, errOut.String(), out.String())
+		return out.String() + errOut.String(), fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(cmd.Path), strings.Join(cmd.Args[1:], " "), err, errOut.String(), out.String())
 	}
 	return out.String(), nil
 }

@@ -38,11 +38,12 @@ func (osDisk) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name
 func (osDisk) Chmod(name string, perm fs.FileMode) error  { return os.Chmod(name, perm) }
 
 func (osDisk) Rename(from, to string) error {
-	return retry(changePatience, func() error { return os.Rename(from, to) })
+	err := retry(changePatience, func() error { return os.Rename(from, to) })
+	return blame(err, from, func(string) []string { return append(holders(from), holders(to)...) })
 }
 
 func (osDisk) Remove(name string) error {
-	return retry(changePatience, func() error { return os.Remove(name) })
+	return blame(retry(changePatience, func() error { return os.Remove(name) }), name, holders)
 }
 
 func (osDisk) SyncDir(name string) error {

@@ -90,12 +90,12 @@ type Trust struct {
 	Expired     bool      `json:"expired"`
 }
 
-// Why is every gate between the offered releases and this host, as of the last check that succeeded.
+// Why is every gate between this host and the releases that the last successful check saw.
 type Why struct {
 	Outcome  Outcome          `json:"outcome"`
 	Active   string           `json:"active,omitempty"`
 	At       time.Time        `json:"at,omitzero"`
-	Findings []policy.Finding `json:"findings,omitempty"` // newest release first
+	Findings []policy.Finding `json:"findings,omitempty"` // newest release first, as the gates see it now
 }
 
 // Outcome of judging the offers, in one word.
@@ -105,6 +105,7 @@ const (
 	NotChecked Outcome = "not_checked" // no check has succeeded since the launcher started
 	UpToDate   Outcome = "up_to_date"
 	Available  Outcome = "available" // every gate lets a newer release through
+	Underway   Outcome = "under_way" // and it is being installed already
 	Blocked    Outcome = "blocked"   // there is a newer release, and a gate holds it back
 )
 
@@ -145,7 +146,8 @@ func (w Why) about(number string) (Why, error) {
 	return Why{}, &Error{Usage, fmt.Sprintf("%s was not judged at the last check; judged were %v: run check to read the channel again", number, offered)}
 }
 
-// Engine fills in what the engine says: all that is not about processes, trust or the configuration.
+// Engine fills in what the engine says: all that is not about processes, trust or the configuration. Health
+// must be known by then: the engine may know better why nothing serves.
 func (s *Status) Engine(e updater.Status) {
 	s.Journal(e.State, e.Seq)
 	s.LastCheck, s.NextCheck, s.CheckError = e.LastCheck, e.NextCheck, e.CheckErr
@@ -159,7 +161,20 @@ func (s *Status) Engine(e updater.Status) {
 		at = time.Time{} // none has succeeded yet
 	}
 	why := NewWhy(active, at, e.Findings)
+	if why.Outcome == Available && underway(e.State, e.Findings) {
+		why.Outcome = Underway
+	}
 	s.Why = &why
+	if s.Health == Unhealthy && e.Trouble != "" { // the engine knows why, and what becomes of it
+		s.Trouble = e.Trouble
+	}
+}
+
+// underway says whether the release that every gate lets through is the one that is being installed.
+func underway(st journal.State, findings []policy.Finding) bool {
+	i := slices.IndexFunc(findings, policy.Finding.Passed)
+	c := st.Candidate
+	return c != nil && st.Phase != journal.Idle && st.Verdict == journal.None && findings[i].Number == c.Number
 }
 
 // Journal fills in what the journal says.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/Microsoft/go-winio"
 )
@@ -38,7 +39,20 @@ func listen(addr, readGroup string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open control pipe: %w", err)
 	}
+	consumeFirst(addr)
 	return ln, nil
+}
+
+// consumeFirst dials once and hangs up. go-winio holds the name by a first instance of the pipe that nobody
+// is to be connected to; Windows 7 and Wine connect the first client to it all the same, which then waits for
+// ever (github.com/microsoft/go-winio issues 173 and 313). Elsewhere the dial finds no free instance, and the
+// wait for one is short.
+func consumeFirst(addr string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	if c, err := winio.DialPipeContext(ctx, addr); err == nil {
+		_ = c.Close() // nobody hears of it
+	}
 }
 
 func dial(ctx context.Context, addr string) (net.Conn, error) {

@@ -26,7 +26,7 @@ var verbs = map[string]updater.OrderKind{
 	"pause": updater.OrderPause, "resume": updater.OrderResume, "quarantine/clear": updater.OrderClear,
 }
 
-func (s *Server) order(verb string, r *http.Request) (any, error) {
+func (s *Server) order(verb string, w http.ResponseWriter, r *http.Request) (any, error) {
 	var q Request
 	if err := decode(r.Body, &q); err != nil {
 		return nil, err
@@ -34,6 +34,10 @@ func (s *Server) order(verb string, r *http.Request) (any, error) {
 	o := updater.Order{Kind: verbs[verb], Number: q.Version, Reason: q.Reason, Until: q.Until, Now: q.Now}
 	if o.Kind == updater.OrderClear && (q.Version == "") != q.All {
 		return nil, &Error{Usage, "name the version to clear, or ask for all of them"}
+	}
+	// The answer that an order was taken back must still get out when its time is over.
+	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(2 * slow)); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), slow)
 	defer cancel()
@@ -51,6 +55,7 @@ func refusal(err error) error {
 		{updater.ErrNoPrevious, NoWayBack},
 		{updater.ErrHeld, HeldBack},
 		{updater.ErrOrder, Usage},
+		{updater.ErrStalled, NotPrepared},
 	} {
 		if errors.Is(err, known.is) {
 			return &Error{known.code, err.Error()}
@@ -98,7 +103,7 @@ func (s *Server) looked(ctx context.Context, begun time.Time, events chan update
 		case ev, open := <-events:
 			if !open {
 				events = nil // cut off, or too many followers: the status alone has to do
-			} else if ev.Kind == "check" && ev.Verdict == journal.Bad {
+			} else if ev.Kind == "check" && (ev.Verdict == journal.Refused || ev.Verdict == journal.Bad) {
 				code = NotVerified
 			}
 		case <-tick.C:

@@ -85,7 +85,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/check", s.write(s.check))
 	for verb := range verbs {
-		mux.HandleFunc("POST /v1/"+verb, s.write(func(w http.ResponseWriter, r *http.Request) (any, error) { return s.order(verb, r) }))
+		mux.HandleFunc("POST /v1/"+verb, s.write(func(w http.ResponseWriter, r *http.Request) (any, error) { return s.order(verb, w, r) }))
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, http.StatusNotFound, &Error{Usage, fmt.Sprintf("no %s %s here: the launcher and its command line have different versions", r.Method, r.URL.Path)})

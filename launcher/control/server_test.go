@@ -30,6 +30,7 @@ type desk struct {
 	refuse  error
 	history []Record
 	onCheck func(*desk) // what a check finds
+	stuck   bool        // no order comes to its turn
 }
 
 func (d *desk) Status() Status {
@@ -39,6 +40,10 @@ func (d *desk) Status() Status {
 }
 
 func (d *desk) Order(ctx context.Context, o updater.Order) error {
+	if d.stuck {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.refuse != nil {
@@ -156,6 +161,7 @@ func TestRefusals(t *testing.T) {
 		{updater.ErrTooMany, Internal},
 		{&Error{NotPrepared, "no space"}, NotPrepared},
 		{fmt.Errorf("step: %w", context.DeadlineExceeded), Internal},
+		{fmt.Errorf("%w: no journal", updater.ErrStalled), NotPrepared},
 	} {
 		d.refuse = tc.err
 		err := c.Order(t.Context(), "update", Request{})
@@ -165,6 +171,17 @@ func TestRefusals(t *testing.T) {
 		} else if tc.want != Internal && got.Text != tc.err.Error() {
 			t.Errorf("text %q", got.Text)
 		}
+	}
+}
+
+// An order whose turn does not come is answered all the same, and not taken for a dead launcher.
+func TestOrderTakenBack(t *testing.T) {
+	t.Parallel()
+	_, addr := serve(t, &desk{stuck: true}, "")
+	err := NewClient(addr).Order(t.Context(), "pause", Request{})
+	var e *Error
+	if !errors.As(err, &e) || e.Code != Internal || !strings.Contains(e.Text, "try again") {
+		t.Errorf("%v", err)
 	}
 }
 

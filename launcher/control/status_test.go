@@ -89,6 +89,35 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
+// What is being installed is not announced as what will be, and the engine's word on why nothing serves counts.
+func TestEngineUnderWay(t *testing.T) {
+	findings := []policy.Finding{{Number: "1.1.0", Verdicts: []policy.Verdict{{Gate: "newer", Pass: true}}}}
+	candidate := &journal.Version{Number: "1.1.0"}
+	for want, state := range map[Outcome]journal.State{
+		Underway:  {Phase: journal.Probation, Candidate: candidate},
+		Available: {Phase: journal.Discarding, Candidate: candidate, Verdict: journal.World},
+	} {
+		var st Status
+		st.Engine(updater.Status{LastCheck: noon, Findings: findings, State: state})
+		if st.Why.Outcome != want {
+			t.Errorf("%s: %s, want %s", state.Phase, st.Why.Outcome, want)
+		}
+	}
+	var st Status
+	st.Engine(updater.Status{LastCheck: noon, Findings: findings, State: journal.State{Phase: journal.Fetching, Candidate: &journal.Version{Number: "1.0.9"}}})
+	if st.Why.Outcome != Available {
+		t.Errorf("another one is under way: %s", st.Why.Outcome)
+	}
+	st = Status{Health: Unhealthy, Trouble: "1.0.0 does not run"}
+	if st.Engine(updater.Status{Trouble: "lost"}); st.Trouble != "lost" {
+		t.Errorf("%q", st.Trouble)
+	}
+	st = Status{Health: Healthy}
+	if st.Engine(updater.Status{Trouble: "lost"}); st.Trouble != "" {
+		t.Errorf("%q", st.Trouble)
+	}
+}
+
 func TestEngineNeverChecked(t *testing.T) {
 	var st Status
 	st.Engine(updater.Status{LastCheck: noon, CheckErr: "no route"})

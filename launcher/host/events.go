@@ -16,7 +16,8 @@ var eventIDs = map[string]uint32{
 	"ended": 9, "unprotected": 10,
 
 	"start": 100, "exit": 101, "restart": 102, "switch": 103, "commit": 104, "rollback": 105, "quarantine": 106,
-	"alarm": 107, "end": 108, "order": 109, "drain": 110, "boot": 111, "check": 120, "download": 121, "verify": 122,
+	"alarm": 107, "end": 108, "order": 109, "drain": 110, "boot": 111, "turn": 112,
+	"takeover": 113, "retry": 114, "collect": 115, "probe": 116, "watch": 117, "lease": 118, "choose": 119, "check": 120, "download": 121, "verify": 122,
 }
 
 // Ids of what has no kind of its own.
@@ -30,7 +31,7 @@ const (
 // warnings and errors go there, and everything to the file.
 var told = map[string]bool{
 	"running": true, "stopping": true, "stopped": true, "reloaded": true, "paused": true, "resumed": true,
-	"exit": true, "restart": true, "switch": true, "commit": true, "rollback": true, "quarantine": true, "end": true, "order": true,
+	"exit": true, "restart": true, "switch": true, "commit": true, "rollback": true, "quarantine": true, "takeover": true, "end": true, "order": true,
 }
 
 // eventType is the severity of an entry of the Event Log, as ReportEvent numbers it.

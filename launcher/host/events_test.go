@@ -52,7 +52,7 @@ func TestEventsGoToTheSystemsLogUnderTheirIDs(t *testing.T) {
 		}
 		ids = append(ids, m["event_id"].(float64))
 	}
-	if fmt.Sprint(ids) != fmt.Sprint([]float64{otherInfo, otherInfo, 103, 120, otherError}) {
+	if fmt.Sprint(ids) != fmt.Sprint([]float64{otherInfo, 116, 103, 120, otherError}) {
 		t.Errorf("ids in the file: %v", ids)
 	}
 }

@@ -43,7 +43,7 @@ type Controls struct {
 	// Serves is closed once clients are answered. systemd is told then that the service has started, so that
 	// units that are ordered after it find it; the SCM, which holds others up meanwhile, is told before.
 	Serves <-chan struct{}
-	Log     *slog.Logger
+	Log    *slog.Logger
 }
 
 // Stopping is the cause of the end of Run's context.
@@ -91,6 +91,14 @@ var ErrUnsafe = errors.New("can be changed by others")
 
 // ErrNoService says that no service has this name.
 var ErrNoService = errors.New("not installed as a service")
+
+// Ended says that a service ended while it was being started. Code is its exit code.
+type Ended struct {
+	Code int
+	text string
+}
+
+func (e *Ended) Error() string { return e.text }
 
 // Exit codes that only a service has, beside those of the command line.
 const (

@@ -153,6 +153,10 @@ func StartService(ctx context.Context, name string) error { return startService(
 // StopService stops the service and waits until it has.
 func StopService(ctx context.Context, name string) error { return stopService(ctx, name) }
 
+// StopAsked says whether the service manager ends the service because somebody wants that (a stop, a restart, the
+// end of the machine), as opposed to starting it again after it died. Only systemd can be asked.
+func StopAsked(ctx context.Context, name string) (bool, error) { return stopAsked(ctx, name) }
+
 // Running says how the service is: one word for people, and whether it has a process.
 func Running(ctx context.Context, name string) (word string, up bool, err error) {
 	return serviceState(ctx, name)

@@ -166,3 +166,9 @@ func serviceState(ctx context.Context, name string) (word string, up bool, err e
 	}
 	return word, word == "active" || word == "reloading" || word == "deactivating", err
 }
+
+// stopAsked looks for a job. While systemd waits to restart a service by itself, the service has none.
+func stopAsked(ctx context.Context, name string) (bool, error) {
+	job, err := systemctl(ctx, "show", "--value", "--property=Job", name+".service")
+	return job != "" && job != "0", err
+}

@@ -141,3 +141,5 @@ func checkProgram(exe string) error {
 	chain[len(chain)-1].protected = true // Program Files inherits what it needs
 	return judge(chain)
 }
+
+func stopAsked(context.Context, string) (bool, error) { return false, errors.ErrUnsupported }

@@ -68,7 +68,7 @@ type loop struct {
 	controls Controls
 	ready    chan Controls
 	serves   <-chan struct{} // closed once clients are served, if a patient manager waits for it
-	done     chan error // of Run
+	done     chan error      // of Run
 	cancel   context.CancelCauseFunc
 	giveUp   <-chan time.Time // the watchdog of the stop
 
@@ -263,12 +263,18 @@ var afterwards = map[request][2]phase{
 	askResume: {running, paused},
 }
 
+// done is the kind of event that an order leads to; a reload tells its own.
+var done = map[request]string{askPause: "paused", askResume: "resumed"}
+
 // finish ends the job under way. An order that failed leaves everything as it was.
 func (l *loop) finish(err error) {
 	q := l.job
 	l.job = ""
 	if err != nil {
 		l.controls.Log.Error("an order of the service manager failed", "kind", "refused", "asked", string(q), "err", err)
+	}
+	if word := done[q]; err == nil && word != "" {
+		l.controls.Log.Info("the service manager's order was carried out", "kind", word)
 	}
 	l.state.reloading = false
 	switch next, moves := afterwards[q]; {

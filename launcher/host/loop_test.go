@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// told remembers what a manager heard and asks for things.
+// desk remembers what a manager heard and asks for things.
 type desk struct {
 	requests chan request
 	heard    []state
@@ -46,8 +46,8 @@ func body(drain time.Duration, c Controls) Service {
 
 // hosted runs a service in a bubble with a manager and lets play act as the manager.
 func hosted(t *testing.T, s Service, play func(d *desk)) (d *desk, err error) {
-	d = &desk{requests: make(chan request)}
 	synctest.Test(t, func(t *testing.T) {
+		d = &desk{requests: make(chan request)} // a channel from outside the bubble would let no time pass
 		done := make(chan error, 1)
 		go func() { done <- talk(t.Context(), d.manager(), s) }()
 		synctest.Wait()
@@ -79,13 +79,15 @@ func TestStopDrainsWithCheckpoints(t *testing.T) {
 }
 
 func TestWatchdogEndsAStopThatHangs(t *testing.T) {
-	hang := make(chan struct{})
-	var begun time.Time
-	s := Service{Run: func(ctx context.Context, ready func(Controls)) error { ready(Controls{}); <-hang; return nil }}
-	d := &desk{requests: make(chan request)}
 	synctest.Test(t, func(t *testing.T) {
-		begun = time.Now()
-		hang = make(chan struct{})
+		begun := time.Now()
+		hang := make(chan struct{})
+		d := &desk{requests: make(chan request)}
+		s := Service{Run: func(ctx context.Context, ready func(Controls)) error {
+			ready(Controls{Log: slog.New(slog.DiscardHandler)})
+			<-hang
+			return nil
+		}}
 		done := make(chan error, 1)
 		go func() { done <- talk(t.Context(), d.manager(), s) }()
 		d.requests <- askShutdown
@@ -102,7 +104,7 @@ func TestWatchdogEndsAStopThatHangs(t *testing.T) {
 // A pause that takes long keeps neither the checkpoints nor a question waiting, and a stop overtakes it.
 func TestOrdersDoNotBlockTheLoop(t *testing.T) {
 	slow := func() error { time.Sleep(10 * time.Second); return nil }
-	d, err := hosted(t, body(0, Controls{Pause: slow, Resume: slow, Log: slog.New(slog.DiscardHandler)}), func(d *desk) {
+	d, err := hosted(t, body(0, Controls{Pause: slow, Resume: func() error { time.Sleep(time.Second); return nil }, Log: slog.New(slog.DiscardHandler)}), func(d *desk) {
 		d.requests <- askPause
 		d.requests <- askState
 		synctest.Wait()

@@ -182,13 +182,15 @@ func (e *entry) mend(s Spec, look bool) (Step, error) {
 	if err != nil {
 		return step, fmt.Errorf("read service %s: %w", s.Name, err)
 	}
-	if step.Was, step.Now = have.drift(s.basics()); step.Now == "" {
+	if step.Was, step.Now = have.drift(s.basics()); step.Now != "" {
+		step.Result = Differs
+	}
+	if look {
 		return step, nil
 	}
-	if step.Result = Differs; look {
-		return step, nil
-	}
-	step.Result = Changed
+	if step.Result == Differs {
+		step.Result = Changed
+	} // and else the same again: only a change tells that a service is marked for deletion
 	if err := e.change(s.basics()); err != nil {
 		return step, fmt.Errorf("change service %s: %w", s.Name, err)
 	}
@@ -329,7 +331,7 @@ func (e *entry) launch(ctx context.Context) error {
 		return st.State == "running" || st.State == "paused" || st.State == stateStopped
 	})
 	if err == nil && end.State == stateStopped {
-		return fmt.Errorf("the service ended at once: %s", end.exit())
+		return &Ended{Code: end.code(), text: "the service ended at once: " + end.exit()}
 	}
 	return err
 }
@@ -343,4 +345,12 @@ func (s serviceStatus) exit() string {
 		return fmt.Sprintf("service code %d, %s", s.Specific, ExitSentence(int(s.Specific)))
 	}
 	return fmt.Sprintf("Windows error %d", s.Win32)
+}
+
+// code is the exit code of the service, 1 if it ended by something else than its own word.
+func (s serviceStatus) code() int {
+	if s.Win32 == errSpecificCode {
+		return int(s.Specific)
+	}
+	return 1
 }

@@ -61,7 +61,7 @@ func (f *faults) start() {
 
 func (f *faults) sayReady() {
 	if f.kind == "ready-then-die" {
-		time.AfterFunc(f.after, func() { os.Exit(1) })
+		time.AfterFunc(f.after, func() { f.end(1) })
 	}
 }
 
@@ -76,12 +76,18 @@ func (f *faults) strike() {
 	f.active.Store(true)
 	switch f.kind {
 	case "exit":
-		os.Exit(1)
+		f.end(1)
 	case "exit0":
-		os.Exit(0)
+		f.end(0)
 	case "hang":
 		signal.Ignore(syscall.SIGTERM)
 	}
+}
+
+// end is the death of this release, with last words for whoever looks for the reason.
+func (f *faults) end(code int) {
+	fmt.Fprintf(os.Stderr, "example: %s: the fault of this release, exit code %d\n", f.kind, code)
+	os.Exit(code)
 }
 
 func (f *faults) is(kind string) bool { return f.kind == kind && f.active.Load() }

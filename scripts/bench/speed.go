@@ -58,10 +58,10 @@ func (b *bench) spawned(s *service) {
 		}
 		return values
 	}
-	whole, journal := all("switch", "from_fork_ms"), all("switch", "journal_ms")
-	net := make([]float64, min(len(whole), len(journal)))
-	for i := range net {
-		net[i] = whole[i] - journal[i]
+	var whole, journal, net []float64
+	for _, e := range s.told.all(func(e updater.Event) bool { return e.Kind == "switch" && e.Figures["from_fork_ms"] > 0 }) {
+		w, j := e.Figures["from_fork_ms"], e.Figures["journal_ms"]
+		whole, journal, net = append(whole, w), append(journal, j), append(net, w-j)
 	}
 	spread := func(values []float64) string {
 		return fmt.Sprintf("median of %d; 90 %% below %.1f ms, slowest %.1f ms", len(values), quantile(values, 0.9), quantile(values, 1))

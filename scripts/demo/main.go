@@ -92,7 +92,9 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(programs.Dir)
+	if !d.keep {
+		defer os.RemoveAll(programs.Dir)
+	}
 	begun := time.Now()
 	if d.stage, err = stage.New(ctx, programs, stage.Options{}); err != nil {
 		return err

@@ -35,6 +35,7 @@ const (
 	None       Verdict = ""
 	Bad        Verdict = "bad"        // evidence against this digest: quarantined
 	World      Verdict = "world"      // the machine or the network was at fault: tried again later
+	Refused    Verdict = "refused"    // what arrived is not what the vendor signed: evidence against the source alone, tried again later
 	Superseded Verdict = "superseded" // a newer release came while this one was not yet serving
 	Yanked     Verdict = "yanked"     // the vendor took it back
 	Operator   Verdict = "operator"   // an operator went back: held
@@ -64,6 +65,7 @@ type Pause struct {
 // Want is an operator's order to update, kept until the engine has acted on it.
 type Want struct {
 	Number string `json:"number,omitempty"` // "" is whatever the channel offers
+	Newest bool   `json:"newest,omitempty"` // no number was named: a newer release may take the place of Number on its way
 	Now    bool   `json:"now,omitempty"`    // skips the gates that only wait (share, pause), never trust or quarantine
 }
 

@@ -46,8 +46,14 @@ func refuse(format string, args ...any) Verdict {
 	return Verdict{Text: fmt.Sprintf(format, args...)}
 }
 
+// fresh holds the expiry against the later of the clock and the newest signed time, so that turning the clock
+// back brings nothing back to life.
 func fresh(f Facts, _ Offer, _ *Release) Verdict {
-	if f.Offers.Expired {
+	now := f.Now
+	if f.Offers.SignedAt.After(now) {
+		now = f.Offers.SignedAt
+	}
+	if f.Offers.Expired || !f.Offers.Expires.IsZero() && now.After(f.Offers.Expires) {
 		return refuse("the signed metadata expired at %s; serving goes on, updates wait until the vendor signs it again", stamp(f.Offers.Expires))
 	}
 	return pass("signed %s, valid until %s", stamp(f.Offers.SignedAt), stamp(f.Offers.Expires))
@@ -58,6 +64,9 @@ func fresh(f Facts, _ Offer, _ *Release) Verdict {
 func newer(f Facts, o Offer, _ *Release) Verdict {
 	if len(f.State.Good) == 0 {
 		return pass("nothing is installed yet")
+	}
+	if f.restores(o) {
+		return pass("%s is active, but neither runs nor is whole on disk: it is fetched again", o.Number)
 	}
 	if active := f.State.Good[0]; o.Epoch <= active.Epoch {
 		if o.Number == active.Number {
@@ -70,7 +79,7 @@ func newer(f Facts, o Offer, _ *Release) Verdict {
 
 func ordered(f Facts, o Offer, _ *Release) Verdict {
 	w := f.State.Want
-	if w == nil || w.Number == "" || w.Number == o.Number {
+	if w == nil || w.Number == "" || w.Newest || w.Number == o.Number {
 		return pass("no other version is ordered")
 	}
 	return refuse("%s was ordered", w.Number)

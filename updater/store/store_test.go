@@ -356,3 +356,22 @@ func BenchmarkVerify(b *testing.B) {
 		must(b, s.Verify(b.Context(), v))
 	}
 }
+
+// A seal names the whole version for a process of which only number and digest are known.
+func TestNamed(t *testing.T) {
+	s := open(t, durabletest.New(), "store")
+	if _, err := s.Named(v1.Number, v1.Digest); !errors.Is(err, ErrNotSealed) {
+		t.Errorf("before anything: %v", err)
+	}
+	sealed(t, s, v1)
+	if v, err := s.Named(v1.Number, v1.Digest); err != nil || v != v1 {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if _, err := s.Named("1.0.0/..", v1.Digest); !errors.Is(err, ErrName) {
+		t.Errorf("an impossible name: %v", err)
+	}
+	other := v1.Digest[:63] + string('0'+(v1.Digest[63]+1)%8)
+	if _, err := s.Named(v1.Number, other); !errors.Is(err, ErrDamaged) {
+		t.Errorf("another digest that begins the same: %v", err)
+	}
+}

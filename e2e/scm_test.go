@@ -1,0 +1,425 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turnstone-go/turnstone/e2e/load"
+	"github.com/turnstone-go/turnstone/e2e/stage"
+)
+
+// The launcher as a service of Wine's own service control manager: nothing here is faked but what
+// docs/WINDOWS.md names. The repository and the clients are on Linux.
+
+// States of a service, winsvc.h.
+const (
+	scmStopped = 1
+	scmRunning = 4
+	scmPaused  = 7
+)
+
+// What the service control manager and Windows say, in numbers.
+const (
+	errorNoService       = 1060 & 0xff // as Linux sees an exit code
+	errorProcessAborted  = 1067
+	errorServiceSpecific = 1066
+)
+
+// scmState is what scmctl prints.
+type scmState struct {
+	State, Checkpoint, HintMS, PID, Win32, Specific, Accepts uint32
+}
+
+// service is one installation in a machine.
+type service struct {
+	*stage.Stage
+	machine *stage.Machine
+	mode    string
+	scmctl  string
+}
+
+func TestServiceOfWindows(t *testing.T) {
+	programs, m := windows(t)
+	programs.Launcher = moved(t, programs.Launcher)
+	scmctl := filepath.Join(programs.Dir, "scmctl.exe")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", scmctl, "./scmctl")
+	build.Env = append(os.Environ(), "GOOS=windows", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build scmctl: %v\n%s", err, out)
+	}
+	for _, mode := range []string{"proxy", "handoff"} {
+		t.Run(mode, func(t *testing.T) {
+			s, err := stage.New(t.Context(), programs, stage.Options{Machine: m, Config: map[string]string{
+				"traffic": fmt.Sprintf("mode = %q\n", mode),
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			sv := &service{s, m, mode, scmctl}
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("the service's log:\n%s", sv.log(t))
+				}
+				_, _ = sv.Operator(context.Background(), "uninstall") // for the next one, if this failed in the middle
+				_ = s.Close()                                // only a repository is left
+			})
+			sv.life(t)
+		})
+	}
+}
+
+// moved puts the launcher where Windows programs live: a path with a space in it.
+func moved(t *testing.T, launcher string) string {
+	t.Helper()
+	dir := filepath.Join(filepath.Dir(launcher), "Program Files")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	to := filepath.Join(dir, filepath.Base(launcher))
+	if err := os.Rename(launcher, to); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// life is everything that happens to a service, from its installation to its end.
+func (s *service) life(t *testing.T) {
+	s.release(t, "1.0.0", "")
+	s.install(t)
+	s.wrongConfiguration(t)
+
+	s.windows(t, 0, "net", "start", stage.Product)
+	s.is(t, scmRunning)
+	told(t, s.Stage, s.mode)
+	s.update(t)
+	s.pause(t)
+	s.reload(t)
+	s.crash(t)
+	s.stop(t)
+	s.uninstall(t)
+}
+
+func (s *service) release(t *testing.T, version, fault string) {
+	t.Helper()
+	file, err := s.Example(t.Context(), version, fault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, s.Stage, version, file)
+}
+
+// install is refused where others can change the program, says each step, mends nothing the second time, and
+// registers a quoted path.
+func (s *service) install(t *testing.T) {
+	refused := operator(t, s.Stage, 13, "install")
+	if !strings.Contains(refused, `Z:\`) || !strings.Contains(refused, "Program Files") {
+		t.Errorf("an unsafe place is refused without saying which:\n%s", refused)
+	}
+	first := operator(t, s.Stage, 0, "install", "--unprotected", "--description", "Serves acme.", "--preshutdown", "2m")
+	for _, line := range []string{"service acme-agent: created", "preshutdown: changed", "event source acme-agent: created", `Program Files\launcher.exe" "run-service"`} {
+		if !strings.Contains(first, line) {
+			t.Errorf("install does not say %q:\n%s", line, first)
+		}
+	}
+	again := operator(t, s.Stage, 0, "install", "--unprotected", "--description", "Serves acme.", "--preshutdown", "2m")
+	for _, line := range []string{"service acme-agent: right", "description: right", "preshutdown: right", "event source acme-agent: right"} {
+		if !strings.Contains(again, line) {
+			t.Errorf("a second install does not say %q:\n%s", line, again)
+		}
+	}
+	mended := operator(t, s.Stage, 0, "install", "--unprotected", "--description", "Serves Acme.", "--preshutdown", "2m")
+	if !strings.Contains(mended, `description: changed from "Serves acme." to "Serves Acme."`) {
+		t.Errorf("drift is not said:\n%s", mended)
+	}
+	s.registry(t, 0)
+	t.Logf("%s: install of one service:\n%s", s.mode, first)
+}
+
+// registry looks for what install registered: 0 is there, 1 is not.
+func (s *service) registry(t *testing.T, code int) {
+	t.Helper()
+	const services = `HKLM\SYSTEM\CurrentControlSet\Services\`
+	s.windows(t, code, "reg", "query", services+`EventLog\Application\`+stage.Product, "/v", "EventMessageFile")
+	s.windows(t, code, "reg", "query", services+stage.Product, "/v", "ImagePath")
+}
+
+// wrongConfiguration is an exit code of the service's own with a sentence, and no timeout.
+func (s *service) wrongConfiguration(t *testing.T) {
+	good, err := os.ReadFile(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.configure(t, string(good)+"\n[unknown]\nkey = 1\n")
+	if out := operator(t, s.Stage, 2, "start"); !strings.Contains(out, "launcher config check") {
+		t.Errorf("a start with a wrong configuration does not say what to do:\n%s", out)
+	}
+	if st := s.query(t); st.State != scmStopped || st.Win32 != errorServiceSpecific || st.Specific != 2 {
+		t.Errorf("with a wrong configuration the service is %+v", st)
+	}
+	s.configure(t, string(good))
+}
+
+func (s *service) configure(t *testing.T, text string) {
+	t.Helper()
+	if err := os.WriteFile(s.Config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// update switches to 1.1.0 and back from a 1.2.0 that dies, under load.
+func (s *service) update(t *testing.T) {
+	serving(t, s.Stage, "1.0.0")
+	l := load.Start(load.Options{Address: s.Listen, Workers: map[load.Class]int{load.KeepAlive: 8, load.Fresh: 8}})
+	defer l.Stop()
+	flow(t, l, 200)
+	s.release(t, "1.1.0", "")
+	operator(t, s.Stage, 0, "update", "--now", "--follow")
+	serving(t, s.Stage, "1.1.0")
+	told(t, s.Stage, s.mode)
+	flow(t, l, 200)
+	s.release(t, "1.2.0", "health-fail:300ms")
+	operator(t, s.Stage, 20, "update", "--now", "--follow")
+	serving(t, s.Stage, "1.1.0")
+	told(t, s.Stage, s.mode)
+	flow(t, l, 200)
+	r := l.Stop()
+	nothingLost(t, r)
+	t.Logf("%s: as a service: %d requests over a switch and a rollback: %d refused, %d failed, %d retryable, by version %v",
+		s.mode, r.Requests, r.Refused, r.Failed, r.Retryable, r.Versions)
+	s.logged(t, "switch", "commit", "rollback", "quarantine")
+}
+
+// pause stops updates, not the service.
+func (s *service) pause(t *testing.T) {
+	s.control(t, "pause")
+	s.is(t, scmPaused)
+	if out := operator(t, s.Stage, 0, "status"); !strings.Contains(out, "paused through the service manager") {
+		t.Errorf("status does not tell the pause:\n%s", out)
+	}
+	if got := s.get(t, "/"); !strings.Contains(got, "1.1.0") {
+		t.Errorf("while paused the service says %q", got)
+	}
+	s.control(t, "interrogate")
+	s.control(t, "continue")
+	s.is(t, scmRunning)
+	if out := operator(t, s.Stage, 0, "status"); strings.Contains(out, "paused") {
+		t.Errorf("status still tells a pause:\n%s", out)
+	}
+}
+
+// reload takes over what can be, by ParamChange, and names what cannot.
+func (s *service) reload(t *testing.T) {
+	text, err := os.ReadFile(s.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(text), `kill = "2s"`, `kill = "3s"`, 1)
+	changed = strings.Replace(changed, `kind = "sdk"`, `kind = "sdk"`+"\nenv = { COLOUR = \"red\" }", 1)
+	s.configure(t, changed)
+	s.control(t, "paramchange")
+	s.until(t, "the reload is not in the log", func() bool {
+		log := s.log(t)
+		return strings.Contains(log, `"changed":"drain.kill"`) && strings.Contains(log, `"restart_needed_for":"payload.env`)
+	})
+	s.configure(t, string(text))
+	s.logged(t, "reloaded")
+}
+
+// crash ends the service's process. The manager notices, the payload lives, and the next start adopts it. In
+// handoff mode clients notice nothing at all.
+func (s *service) crash(t *testing.T) {
+	before := s.payload(t)
+	launcher := s.query(t).PID
+	s.windows(t, 0, "taskkill", "/f", "/pid", fmt.Sprint(launcher))
+	s.until(t, "the crash is not noticed", func() bool { return s.query(t).State == scmStopped })
+	if st := s.query(t); st.Win32 != errorProcessAborted {
+		t.Errorf("after a crash the manager says %+v", st)
+	}
+	if s.mode == "handoff" {
+		if got := s.get(t, "/"); !strings.Contains(got, fmt.Sprint(before)) {
+			t.Errorf("without the launcher the payload %d answers %q", before, got)
+		}
+	}
+	s.windows(t, 0, "net", "start", stage.Product)
+	serving(t, s.Stage, "1.1.0")
+	if after := s.payload(t); after != before {
+		t.Errorf("payload %d was not adopted: now %d serves", before, after)
+	}
+	told(t, s.Stage, s.mode)
+	t.Logf("%s: the launcher's process %d was ended, its payload %d went on and was adopted by process %d", s.mode, launcher, before, s.query(t).PID)
+}
+
+// stop drains: a request under way gets its answer while the checkpoints count.
+func (s *service) stop(t *testing.T) {
+	answer := make(chan string, 1)
+	go func() { answer <- s.get(t, "/slow?ms=3000") }()
+	stage.Wait(t.Context(), 500*time.Millisecond) // the request is inside
+	out, err := s.machine.Run(t.Context(), s.scmctl, stage.Product, "stop", "-watch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answer; !strings.Contains(got, "1.1.0") {
+		t.Errorf("a request that was inside when the service stopped was answered with %q", got)
+	}
+	var states []scmState
+	for line := range strings.Lines(out) {
+		var st scmState
+		if json.Unmarshal([]byte(line), &st) == nil {
+			states = append(states, st)
+		}
+	}
+	if len(states) < 3 {
+		t.Fatalf("the states of the stop: %s", out)
+	}
+	last, pending := states[len(states)-1], states[len(states)-2]
+	if last.State != scmStopped || last.Win32 != 0 || pending.Checkpoint < 2 || pending.HintMS == 0 {
+		t.Errorf("the states of the stop: %+v", states)
+	}
+	s.logged(t, "running", "stopping", "stopped", "paused", "resumed")
+	t.Logf("%s: stop with a request of 3 s inside: %d checkpoints, hint %d ms, answered", s.mode, pending.Checkpoint, pending.HintMS)
+}
+
+// uninstall leaves nothing: no service, no registry key, no file, no process.
+func (s *service) uninstall(t *testing.T) {
+	operator(t, s.Stage, 0, "start")
+	serving(t, s.Stage, "1.1.0")
+	out := operator(t, s.Stage, 0, "uninstall", "--purge")
+	for _, line := range []string{"service acme-agent: removed", "event source acme-agent: removed", "state folder: removed"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("uninstall does not say %q:\n%s", line, out)
+		}
+	}
+	s.windows(t, errorNoService, "sc", "query", stage.Product)
+	s.registry(t, 1)
+	if _, err := os.Stat(s.State()); !os.IsNotExist(err) {
+		t.Errorf("the state folder is left: %v", err)
+	}
+	if tasks := s.windows(t, 0, "tasklist"); strings.Contains(tasks, "launcher") || strings.Contains(tasks, "example") {
+		t.Errorf("processes are left:\n%s", tasks)
+	}
+	if out := operator(t, s.Stage, 0, "uninstall"); !strings.Contains(out, "absent") {
+		t.Errorf("a second uninstall:\n%s", out)
+	}
+}
+
+// windows runs a program of Windows and demands its exit code.
+func (s *service) windows(t *testing.T, code int, program string, args ...string) string {
+	t.Helper()
+	out, err := s.machine.Run(t.Context(), program, args...)
+	got := 0
+	var exited *exec.ExitError
+	if errors.As(err, &exited) {
+		got = exited.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if got != code {
+		t.Fatalf("%s %s: exit code %d, want %d\n%s\n%s", program, strings.Join(args, " "), got, code, out, s.log(t))
+	}
+	return out
+}
+
+func (s *service) control(t *testing.T, word string) scmState {
+	t.Helper()
+	out, err := s.machine.Run(t.Context(), s.scmctl, stage.Product, word)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st scmState
+	if err := json.Unmarshal([]byte(out), &st); err != nil {
+		t.Fatalf("%s: %v: %s", word, err, out)
+	}
+	return st
+}
+
+func (s *service) query(t *testing.T) scmState {
+	t.Helper()
+	return s.control(t, "query")
+}
+
+// is waits until the manager says that state, and sc says it too.
+func (s *service) is(t *testing.T, state uint32) {
+	t.Helper()
+	s.until(t, fmt.Sprintf("the service is not in state %d", state), func() bool { return s.query(t).State == state })
+	words := map[uint32]string{scmRunning: "RUNNING", scmPaused: "PAUSED", scmStopped: "STOPPED"}
+	if out := s.windows(t, 0, "sc", "query", stage.Product); !strings.Contains(out, words[state]) {
+		t.Errorf("sc query says\n%s", out)
+	}
+}
+
+func (s *service) until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for range 150 {
+		if cond() {
+			return
+		}
+		stage.Wait(t.Context(), 100*time.Millisecond)
+	}
+	t.Fatalf("%s\n%s", what, s.log(t))
+}
+
+// log is the service's own log.
+func (s *service) log(t *testing.T) string {
+	b, err := os.ReadFile(filepath.Join(s.State(), "log", "launcher.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+// logged demands that events of these kinds were written, under their ids: the file has the id of every
+// entry of the Event Log, which Wine does not store.
+func (s *service) logged(t *testing.T, kinds ...string) {
+	t.Helper()
+	ids := map[string]float64{"running": 1, "stopping": 2, "stopped": 3, "reloaded": 4, "switch": 103, "commit": 104, "rollback": 105, "quarantine": 106, "order": 109}
+	seen := map[string]float64{}
+	for line := range strings.Lines(s.log(t)) {
+		var r struct {
+			Kind string  `json:"kind"`
+			ID   float64 `json:"event_id"`
+		}
+		if json.Unmarshal([]byte(line), &r) == nil {
+			seen[r.Kind] = r.ID
+		}
+	}
+	for _, kind := range kinds {
+		if seen[kind] == 0 || ids[kind] != 0 && seen[kind] != ids[kind] {
+			t.Errorf("event %s: id %v in the log, want %v", kind, seen[kind], ids[kind])
+		}
+	}
+}
+
+// payload is the pid that answers.
+func (s *service) payload(t *testing.T) int {
+	t.Helper()
+	var who struct{ PID int }
+	if err := json.Unmarshal([]byte(s.get(t, "/")), &who); err != nil {
+		t.Fatal(err)
+	}
+	return who.PID
+}
+
+// get asks the service on a connection of its own; an error is its answer.
+func (s *service) get(t *testing.T, path string) string {
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
+	resp, err := client.Get("http://" + s.Listen + path)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}

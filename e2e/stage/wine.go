@@ -1,0 +1,96 @@
+package stage
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/turnstone-go/turnstone/launcher/control"
+)
+
+// BuildWindows compiles the launcher for Windows, and the release tool and scripts/wine for this computer.
+func BuildWindows(ctx context.Context, dir string) (Programs, error) {
+	p := Programs{Dir: dir, Launcher: filepath.Join(dir, "launcher.exe"), Release: exe(dir, "release"), Wine: exe(dir, "wine")}
+	err := errors.Join(
+		compile(ctx, p.Launcher, "./launcher", "", "windows"),
+		compile(ctx, p.Release, "./release", "", "linux"),
+		compile(ctx, p.Wine, "./scripts/wine", "", "linux"),
+	)
+	return p, err
+}
+
+// Machine is a Windows on this computer in which several programs run: see scripts/wine. It sees the files
+// of this computer on drive Z: and shares its network.
+type Machine struct {
+	tool, state string
+	cmd         *exec.Cmd
+	stdin       io.Closer
+}
+
+// Boot starts a machine, getting Wine first if need be.
+func (p Programs) Boot(ctx context.Context) (*Machine, error) {
+	state, err := os.MkdirTemp("", "tswine")
+	if err != nil {
+		return nil, err
+	}
+	m := &Machine{tool: p.Wine, state: state, cmd: exec.Command(p.Wine, "boot", state)}
+	m.cmd.Stderr = os.Stderr
+	if m.stdin, err = m.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "ready\n" {
+		return nil, errors.Join(fmt.Errorf("no Windows: %q, %w", line, err), m.Close())
+	}
+	return m, nil
+}
+
+// Close ends the machine and everything in it.
+func (m *Machine) Close() error {
+	_ = m.stdin.Close() // it may have ended by itself
+	return errors.Join(m.cmd.Wait(), os.RemoveAll(m.state))
+}
+
+// Run runs a program in the machine and returns what it printed.
+func (m *Machine) Run(ctx context.Context, program string, args ...string) (string, error) {
+	return output(m.command(ctx, program, args...))
+}
+
+func (m *Machine) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, m.tool, append([]string{"exec", "-machine", m.state, "-timeout", "30m", "--", program}, args...)...)
+}
+
+// seen is a path of this computer as the launcher sees it.
+func (s *Stage) seen(path string) string {
+	if s.machine == nil {
+		return path
+	}
+	return "Z:" + strings.ReplaceAll(path, "/", `\`)
+}
+
+// Status is what the running launcher says of itself. In a machine it is asked by its own command, since its
+// pipe is there.
+func (s *Stage) Status(ctx context.Context) (control.Status, error) {
+	if s.machine == nil {
+		return s.Client().Status(ctx)
+	}
+	var st control.Status
+	out, code := s.Operator(ctx, "status", "--json")
+	if code != 0 && code != int(control.NotHealthy) {
+		return st, fmt.Errorf("status: exit code %d: %s", code, out)
+	}
+	return st, json.Unmarshal([]byte(out), &struct{ Result *control.Status }{&st})
+}

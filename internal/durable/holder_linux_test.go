@@ -1,0 +1,3 @@
+package durable
+
+var inUse []error // nothing is ever in the way here

@@ -1,0 +1,472 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/updater"
+)
+
+// The parked version takes over when the one that serves dies, and is started again when it dies too. Nobody
+// orders either.
+func TestTakeOverAfterCrash(t *testing.T) {
+	for _, mode := range []string{"handoff", "proxy"} {
+		t.Run(mode, func(t *testing.T) {
+			g := newGround(t, func(c *Config) { c.Traffic.Mode = mode })
+			one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+			g.must(g.Serve(t.Context(), one))
+			g.answers(one)
+			g.forward(two)
+			g.answers(two)
+			g.signal(two, syscall.SIGKILL)
+			g.until("the take-over", func() bool { return len(g.told("takeover")) == 1 })
+			g.answers(one)
+			was := g.pid(one)
+			g.signal(one, syscall.SIGKILL)
+			g.until("the restart", func() bool { return len(g.told("restart")) == 1 })
+			g.answers(one)
+			if now := g.pid(one); now == was || now == 0 {
+				t.Errorf("pid %d after %d", now, was)
+			}
+			if n := len(g.told("start")); n != 3 {
+				t.Errorf("%d starts, want 3: what died in probation is not started again beside the one that took over", n)
+			}
+		})
+	}
+}
+
+// A version that never takes over once it was left: it lost the traffic for a reason.
+func TestRevertedVersionDoesNotTakeOver(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.forward(two)
+	g.must(g.Switch(t.Context(), one))
+	g.signal(one, syscall.SIGKILL)
+	g.until("the restart", func() bool { return len(g.told("restart")) == 1 })
+	g.answers(one)
+	g.Retire(two)
+	g.Retire(one) // the last one: nothing is started any more
+	g.until("the end of both", func() bool { return len(g.told("drain")) == 2 })
+	if st, _ := g.site.health(); st != control.Unhealthy || g.pid(one) != 0 || len(g.told("restart")) != 1 {
+		t.Errorf("health %v, pid %d, restarts %d", st, g.pid(one), len(g.told("restart")))
+	}
+}
+
+// A candidate that ends as soon as it accepts costs nothing: the active version was not parked yet.
+func TestCandidateDiesOnAccept(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "die-on-accept")
+	g.must(g.Serve(t.Context(), one))
+	g.must(g.Warm(t.Context(), two))
+	err := g.Switch(t.Context(), two)
+	if err == nil { // it died a moment later: then one took over
+		g.until("the take-over", func() bool { return len(g.told("takeover")) == 1 })
+	}
+	g.answers(one)
+	if len(g.told("restart")) != 0 {
+		t.Error("a version that died in the switch was started again")
+	}
+}
+
+// While a candidate that crashed with nobody beside it is started again, the engine goes back: the candidate
+// must not take the traffic from the version that the engine chose.
+func TestRestartYieldsToTheEngine(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), two)) // as after a reboot in probation
+	for range 10 {
+		was := g.pid(two)
+		g.signal(two, syscall.SIGKILL)
+		g.until("its end", func() bool { return g.pid(two) != was })
+		g.must(g.Switch(t.Context(), one))
+		g.answers(one)
+		if !g.isServing(one) {
+			t.Fatalf("%s serves", g.served().Number)
+		}
+		g.must(g.Switch(t.Context(), two))
+		g.mu.Lock()
+		g.events = nil
+		g.mu.Unlock()
+	}
+}
+
+// Nothing at boot asks how healthy the active version is.
+func TestColdStartIsNotGatedOnHealth(t *testing.T) {
+	g := newGround(t, func(c *Config) { c.Health.ReadyTimeout = time.Hour })
+	one := g.release("1.0.0", "unhealthy")
+	g.must(g.Serve(t.Context(), one))
+	g.answers(one)
+}
+
+// A version that dies at its start is the keeper's affair and no reason to serve another one.
+func TestServeLeavesAnEarlyDeathToTheKeeper(t *testing.T) {
+	g := newGround(t, nil)
+	g.must(g.Serve(t.Context(), g.release("1.0.0", "die-at-start")))
+	g.until("the second start", func() bool { return len(g.told("exit")) >= 2 })
+}
+
+// A process that waits parked and hangs is replaced by a new one of the same version, not by an older version.
+func TestHungSpareIsStartedAnew(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.forward(two)
+	was := g.pid(one)
+	g.signal(one, syscall.SIGSTOP)
+	g.must(g.Switch(t.Context(), one))
+	if g.pid(one) == was {
+		t.Error("the same process")
+	}
+	g.answers(one)
+}
+
+// The order to go back comes once, with the version to leave.
+func TestCrashLoop(t *testing.T) {
+	for _, policy := range []string{"rollback", "stay"} {
+		t.Run(policy, func(t *testing.T) {
+			g := newGround(t, func(c *Config) { c.Payload.CrashLoop = policy })
+			one := g.release("1.0.0", "")
+			g.must(g.Serve(t.Context(), one))
+			g.site.mu.Lock()
+			g.falls = falls{digest: one.Digest, row: crashLoop - 1} // the others took half a minute
+			g.site.mu.Unlock()
+			g.signal(one, syscall.SIGKILL)
+			g.until("the verdict", func() bool { return len(g.told("alarm")) > 0 })
+			if policy == "stay" {
+				if len(g.orders) > 0 {
+					t.Errorf("ordered %+v", g.orders)
+				}
+				return
+			}
+			g.until("the order", func() bool {
+				g.mu.Lock()
+				defer g.mu.Unlock()
+				return len(g.orders) == 1 && g.orders[0].Kind == updater.OrderRollback && g.orders[0].Leaves == one.Digest && g.orders[0].Reason != ""
+			})
+		})
+	}
+}
+
+// Work under the lease has one owner through 20 switches, a crash, a hung owner and a restart.
+func TestLeaseHasOneOwner(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.owned(1)
+	g.must(g.Warm(t.Context(), two))
+	for i := range 20 {
+		if i%2 == 0 {
+			g.must(g.Switch(t.Context(), two))
+		} else {
+			g.must(g.Switch(t.Context(), one))
+		}
+		g.owned(i + 2)
+	}
+	g.must(g.Switch(t.Context(), two))
+	g.owned(22)
+	g.signal(two, syscall.SIGKILL)
+	g.owned(23)
+	g.forward(two)
+	g.owned(24)
+	g.signal(two, syscall.SIGSTOP) // it cannot say that it gave the lease back, and is ended
+	g.must(g.Switch(t.Context(), one))
+	g.owned(25)
+	g.fenced.Store(true)
+	g.signal(one, syscall.SIGKILL)
+	g.until("the refusal without a journal", func() bool {
+		for _, e := range g.told("alarm") {
+			if strings.Contains(e.Text, "no lease") {
+				return true
+			}
+		}
+		return false
+	})
+	g.answers(one)
+	g.fenced.Store(false)
+	g.look(g.living(one), time.Now())
+	g.owned(26)
+}
+
+// owned waits until the lease was granted that many times, and checks what the owners wrote.
+func (g *ground) owned(times int) {
+	g.t.Helper()
+	g.until("owner "+strconv.Itoa(times), func() bool {
+		b, err := os.ReadFile(filepath.Join(g.dir, "lease"))
+		if err != nil {
+			return false
+		}
+		lines := strings.Fields(string(b))
+		for i, l := range lines {
+			if n, err := strconv.Atoi(l); err != nil || n != i+1 {
+				g.t.Fatalf("the owners wrote %q", string(b))
+			}
+		}
+		return len(lines) == times
+	})
+}
+
+// A process that drains may hold the lease still: it gives it back like every other.
+func TestLeaseOfALeavingVersion(t *testing.T) {
+	g := newGround(t, func(c *Config) { c.Drain.Deadline, c.Drain.Stream = 10*time.Second, 10*time.Second })
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.owned(1)
+	g.signal(one, syscall.SIGSTOP)
+	g.Retire(one)
+	g.must(g.Serve(t.Context(), two))
+	g.owned(2)
+	if len(g.told("alarm")) == 0 {
+		t.Error("a hung owner was not ended")
+	}
+}
+
+// An exchange that fails starts the old version again, and who connected meanwhile is answered by it.
+func TestExchangeGoesBack(t *testing.T) {
+	for _, mode := range []string{"handoff", "proxy"} {
+		t.Run(mode, func(t *testing.T) {
+			g := newGround(t, func(c *Config) {
+				c.Traffic = TrafficConfig{Mode: mode, Strategy: "exclusive"}
+				c.Health.ReadyTimeout = 700 * time.Millisecond
+			})
+			one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+			bad := g.release("1.2.0", "never-ready")
+			g.must(g.Serve(t.Context(), one))
+			g.answers(one)
+			g.must(g.Switch(t.Context(), two))
+			g.answers(two)
+			if g.pid(one) != 0 {
+				t.Error("both run")
+			}
+			failed := make(chan error)
+			go func() { failed <- g.Switch(t.Context(), bad) }()
+			g.until("the start of the bad one", func() bool { return g.pid(bad) != 0 })
+			got, err := g.answer()
+			if err != nil || got != two.Number {
+				t.Errorf("who waited got %q, %v", got, err)
+			}
+			if err := <-failed; err == nil {
+				t.Error("no error")
+			}
+			g.answers(two)
+			if g.pid(bad) != 0 || g.served().Digest != two.Digest {
+				t.Errorf("pid %d of the bad one; %s serves", g.pid(bad), g.served().Number)
+			}
+		})
+	}
+}
+
+// If the way back of an exchange fails too, connections are reset and do not wait for ever.
+func TestExchangeReleasesWhenNothingStarts(t *testing.T) {
+	g := newGround(t, func(c *Config) {
+		c.Traffic = TrafficConfig{Mode: "proxy", Strategy: "exclusive"}
+		c.Health.ReadyTimeout = 500 * time.Millisecond
+	})
+	one, bad := g.release("1.0.0", ""), g.release("1.1.0", "die-at-start")
+	g.must(g.Serve(t.Context(), one))
+	g.answers(one)
+	g.must(os.Chmod(g.store.Dir(one), 0o755))
+	g.must(os.Remove(g.store.File(one)))
+	if err := g.Switch(t.Context(), bad); err == nil {
+		t.Fatal("no error")
+	}
+	g.until("a reset", func() bool {
+		_, err := g.answer()
+		return errors.Is(err, syscall.ECONNRESET) || err != nil && strings.Contains(err.Error(), "EOF")
+	})
+}
+
+// Close ends what serves, what waits, what drains and what is being started, and waits for all of it.
+func TestCloseLeavesNothing(t *testing.T) {
+	for _, mode := range []string{"handoff", "proxy"} {
+		t.Run(mode, func(t *testing.T) {
+			g := newGround(t, func(c *Config) { c.Traffic.Mode = mode; c.Drain.Deadline, c.Drain.Stream = time.Minute, time.Minute })
+			one, two, three := g.release("1.0.0", ""), g.release("1.1.0", ""), g.release("1.2.0", "never-ready")
+			g.must(g.Serve(t.Context(), one))
+			stuck, err := net.Dial("tcp", g.sockets[0].Addr().String()) // a connection that never ends
+			g.must(err)
+			defer stuck.Close()
+			_, err = stuck.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+			g.must(err)
+			if _, err := bufio.NewReader(stuck).ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+			g.forward(two)
+			pids := []int{g.pid(one), g.pid(two)}
+			g.Retire(one)
+			warm := make(chan error)
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() { warm <- g.Warm(ctx, three) }()
+			g.until("the start of the third", func() bool { return g.pid(three) != 0 })
+			pids = append(pids, g.pid(three))
+			cancel()
+			<-warm
+			limit, done := context.WithTimeout(t.Context(), 3*time.Second)
+			defer done()
+			begun := time.Now()
+			g.Close(limit)
+			if took := time.Since(begun); took > 10*time.Second {
+				t.Errorf("took %s", took)
+			}
+			for _, pid := range pids {
+				if syscall.Kill(pid, 0) == nil {
+					t.Errorf("pid %d is left", pid)
+				}
+			}
+			records, err := os.ReadDir(filepath.Join(g.dir, "run"))
+			if err != nil || len(records) > 0 {
+				t.Errorf("records left: %v, %v", records, err)
+			}
+			noGoroutines(t)
+		})
+	}
+}
+
+// noGoroutines fails the test if something of a site still runs.
+func noGoroutines(t *testing.T) {
+	t.Helper()
+	buf := make([]byte, 1<<20)
+	for stack := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if strings.Contains(stack, "main.(*site)") && !strings.Contains(stack, "noGoroutines") {
+			t.Errorf("left:\n%s", stack)
+		}
+	}
+}
+
+// At most two old versions drain at once.
+func TestGenerations(t *testing.T) {
+	g := newGround(t, func(c *Config) {
+		c.Drain.Deadline, c.Drain.Stream, c.Drain.Idle = time.Minute, time.Minute, time.Minute
+	})
+	g.must(g.Serve(t.Context(), g.release("1.0.0", "")))
+	for _, number := range []string{"1.1.0", "1.2.0", "1.3.0", "1.4.0"} {
+		c, err := net.Dial("tcp", g.sockets[0].Addr().String())
+		g.must(err)
+		defer c.Close()
+		_, err = c.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+		g.must(err)
+		_, err = bufio.NewReader(c).ReadString('\n')
+		g.must(err)
+		old := g.served()
+		g.forward(g.release(number, ""))
+		g.Retire(old)
+		g.until("at most two", func() bool {
+			g.site.mu.Lock()
+			defer g.site.mu.Unlock()
+			return len(g.leaving) <= generations
+		})
+	}
+}
+
+// The next launcher finds what the last one left, takes the sockets back, keeps the lease where it is, and
+// can do everything with the processes that it could with its own.
+func TestAdoption(t *testing.T) {
+	for _, mode := range []string{"handoff", "proxy"} {
+		t.Run(mode, func(t *testing.T) {
+			g := newGround(t, func(c *Config) { c.Traffic.Mode = mode })
+			one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+			g.must(g.Serve(t.Context(), one))
+			g.owned(1)
+			g.forward(two)
+			g.owned(2)
+			pids := []int{g.pid(one), g.pid(two)}
+			g.die()
+			g.boot()
+			g.must(g.Serve(t.Context(), two)) // as in probation
+			g.answers(two)
+			if g.pid(one) != pids[0] || g.pid(two) != pids[1] {
+				t.Fatalf("pids %d and %d, were %v", g.pid(one), g.pid(two), pids)
+			}
+			g.owned(2)
+			if v := g.living(one).version; v != one {
+				t.Errorf("adopted as %+v", v)
+			}
+			watched := make(chan error)
+			go func() {
+				watched <- g.Watch(t.Context(), updater.Watch{Candidate: two, Baseline: one, Remaining: time.Hour, Tick: func(time.Duration) {}})
+			}()
+			g.until("the spare", func() bool { return g.isSpare(one) })
+			g.signal(two, syscall.SIGKILL)
+			if err := <-watched; err == nil {
+				t.Error("the death of the candidate is no verdict")
+			}
+			g.until("the take-over", func() bool { return len(g.told("takeover")) == 1 })
+			g.answers(one)
+			g.owned(3)
+			g.signal(one, syscall.SIGKILL)
+			g.until("the restart", func() bool { return len(g.told("restart")) == 1 })
+			g.answers(one)
+			g.owned(4)
+		})
+	}
+}
+
+// What was started with other listeners cannot be reached by this configuration and is ended.
+func TestAdoptionOfWhatDoesNotFit(t *testing.T) {
+	g := newGround(t, nil)
+	one := g.release("1.0.0", "")
+	g.must(g.Serve(t.Context(), one))
+	was := g.pid(one)
+	g.die()
+	g.sv.cfg.Listen = []ListenConfig{{Name: "http", Address: freePort(t)}}
+	g.boot()
+	g.must(g.Serve(t.Context(), one))
+	g.answers(one)
+	if syscall.Kill(was, 0) == nil {
+		t.Errorf("pid %d lives on at the old address", was)
+	}
+}
+
+// The version that waits is kept alive during the probation of its successor.
+func TestWatchKeepsTheSpareAlive(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.forward(two)
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := make(chan error)
+	go func() {
+		watched <- g.Watch(ctx, updater.Watch{Candidate: two, Baseline: one, Remaining: time.Hour, Tick: func(time.Duration) {}})
+	}()
+	was := g.pid(one)
+	g.signal(one, syscall.SIGKILL)
+	g.until("a new spare", func() bool { m := g.waiting(one); return m != nil && m.proc.PID() != was })
+	cancel()
+	if err := <-watched; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	g.answers(two)
+}
+
+// Many short stretches of watching are one probation: three failed probes in a row are seen across them.
+func TestWatchInShortStretches(t *testing.T) {
+	g := newGround(t, func(c *Config) { c.Health.Interval = time.Hour })
+	one, bad := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.forward(bad)
+	g.signal(bad, syscall.SIGSTOP) // health is not answered
+	g.site.cfg.Health.Timeout = 50 * time.Millisecond
+	for i := range 10 {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		err := g.Watch(ctx, updater.Watch{Candidate: bad, Baseline: one, Remaining: time.Hour, Tick: func(time.Duration) {}})
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			if i != 2 {
+				t.Errorf("condemned in stretch %d, want the third", i+1)
+			}
+			return
+		}
+	}
+	t.Error("never condemned")
+}

@@ -1,0 +1,197 @@
+package updater
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// passes says whether a gate, or with gate "" every one, lets a version through in the status as it is now.
+func (r *rig) passes(number, gate string) bool {
+	r.t.Helper()
+	for _, f := range r.u.Status().Findings {
+		if f.Number != number {
+			continue
+		}
+		if gate == "" {
+			return f.Passed()
+		}
+		for _, v := range f.Verdicts {
+			if v.Gate == gate {
+				return v.Pass
+			}
+		}
+	}
+	r.t.Errorf("no verdict of %q on %s: %+v", gate, number, r.u.Status().Findings)
+	return true
+}
+
+// What a check found is held against the state as it is, without another check.
+func TestFindingsAreNotStale(t *testing.T) {
+	in(t, []int{1}, []int{2}, func(t *testing.T, r *rig) {
+		r.launch()
+		r.rest(1)
+		if r.passes("1.2.0", "newer") {
+			t.Error("1.2.0 would be installed, and is active")
+		}
+	})
+	in(t, []int{1}, []int{2}, func(t *testing.T, r *rig) {
+		r.sick["watch 1.2.0"] = errBad
+		r.launch()
+		r.rest(1)
+		if r.passes("1.2.0", "quarantine") {
+			t.Error("1.2.0 would be installed, and is in quarantine")
+		}
+		looks := r.checks
+		must(t, r.order(Order{Kind: OrderPause, Until: time.Now().Add(time.Minute)}))
+		if r.passes("1.2.0", "pause") {
+			t.Error("the pause is not told")
+		}
+		if r.checks != looks {
+			t.Error("the channel was asked again")
+		}
+		must(t, r.order(Order{Kind: OrderResume}))
+		r.u.Tune(Tuning{Config: "beef"})
+		r.pass(0)
+		if !r.passes("1.2.0", "quarantine") {
+			t.Error("still in quarantine under a new configuration")
+		}
+	})
+}
+
+// Wrong bytes are no evidence against the release: no mark, no second try at once, and success when the source
+// has come to its senses.
+func TestRefusedIsTriedAgain(t *testing.T) {
+	for _, step := range []string{"fetch", "resolve", "check"} {
+		t.Run(step, func(t *testing.T) {
+			in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
+				at := step + " 1.3.0"
+				if step == "check" {
+					at = "check "
+				}
+				r.sick[at] = Refused(errors.New("not the signed bytes"))
+				r.launch()
+				if step == "fetch" {
+					begun := time.Now()
+					if e := r.rest(2); e.Verdict != journal.Refused || e.Failed != journal.Fetching || e.Outcome != Discarded {
+						t.Errorf("%+v", e)
+					}
+					if d := time.Since(begun); d < firstMiss {
+						t.Errorf("tried again after %v", d)
+					}
+				} else {
+					r.until("it is told", func() bool {
+						return slices.ContainsFunc(r.events, func(e Event) bool { return e.Kind == "check" && e.Verdict == journal.Refused })
+					})
+				}
+				if r.heard("retry") || r.heard("quarantine") || len(r.state().Quarantine) != 0 {
+					t.Errorf("held against the release: %+v", r.state())
+				}
+				delete(r.sick, at)
+				r.until("it is committed", func() bool { return r.heard("commit") })
+			})
+		})
+	}
+}
+
+// lose removes every version from the disk, and every process.
+func (r *rig) lose() {
+	r.procs = map[string]*proc{}
+	must(r.t, durable.RemoveAll(r.disk, "store"))
+	r.updater()
+}
+
+// A host that lost its store gets the active version back from the channel, and says so meanwhile.
+func TestStoreIsLost(t *testing.T) {
+	in(t, []int{2, 1}, []int{2}, func(t *testing.T, r *rig) {
+		r.lose()
+		r.sick["check "] = errors.New("no route to host")
+		r.launch()
+		r.pass(10 * time.Minute)
+		if s := r.u.Status(); !strings.Contains(s.Trouble, "1.2.0 is missing or damaged on disk") || len(r.serving()) != 0 {
+			t.Errorf("trouble %q, serving %v", s.Trouble, r.serving())
+		}
+		delete(r.sick, "check ")
+		must(t, r.order(Order{Kind: OrderPause, Reason: "month end"}))
+		r.until("1.2.0 serves", func() bool { return slices.Equal(r.serving(), []string{"1.2.0"}) })
+		st := r.state()
+		if s := r.u.Status(); s.Trouble != "" || len(r.story) != 0 || st.Phase != journal.Idle || !slices.Equal(st.Good, versions(2, 1)) {
+			t.Errorf("%q, %+v, %+v", s.Trouble, r.story, st)
+		}
+		must(t, r.order(Order{Kind: OrderResume}))
+		r.offer(3)
+		must(t, r.order(Order{Kind: OrderCheck}))
+		r.rest(1)
+		r.expect(3, Committed)
+	})
+	t.Run("wrong bytes come first", func(t *testing.T) {
+		in(t, []int{2}, []int{2}, func(t *testing.T, r *rig) {
+			r.lose()
+			r.sick["fetch 1.2.0"] = Refused(errors.New("not the signed bytes"))
+			r.launch()
+			r.pass(10 * time.Minute)
+			if len(r.serving()) != 0 || len(r.state().Quarantine) != 0 || r.checks > 10 {
+				t.Errorf("%v serve after %d checks; %+v", r.serving(), r.checks, r.state())
+			}
+			delete(r.sick, "fetch 1.2.0")
+			r.until("1.2.0 serves", func() bool { return len(r.serving()) == 1 })
+		})
+	})
+	t.Run("ordered", func(t *testing.T) {
+		in(t, []int{2}, []int{2}, func(t *testing.T, r *rig) {
+			r.lose()
+			r.sick["check "] = errors.New("no route to host")
+			r.launch()
+			delete(r.sick, "check ")
+			must(t, r.order(Order{Kind: OrderUpdate, Now: true}))
+			r.until("1.2.0 serves", func() bool { return len(r.serving()) == 1 })
+			r.until("the order has its answer", func() bool { return r.state().Want == nil })
+		})
+	})
+	t.Run("a newer one is offered", func(t *testing.T) {
+		in(t, []int{2}, []int{2, 3}, func(t *testing.T, r *rig) {
+			r.lose()
+			r.launch()
+			r.rest(1)
+			r.expect(3, Committed)
+		})
+	})
+	t.Run("while it serves nothing is fetched", func(t *testing.T) {
+		in(t, []int{2}, []int{2}, func(t *testing.T, r *rig) {
+			must(t, durable.RemoveAll(r.disk, "store"))
+			r.launch()
+			r.pass(24 * time.Hour)
+			if r.heard("download") || r.u.Status().Trouble != "" {
+				t.Errorf("%+v", r.u.Status())
+			}
+		})
+	})
+}
+
+// Who asks for a version that is not there is told which ones are.
+func TestRollbackNamesWhatIsThere(t *testing.T) {
+	st := at(journal.Idle)
+	st.Good = versions(4, 3, 2, 1)
+	st.Held = []journal.Mark{{Number: "1.2.0", Digest: version(2).Digest}}
+	for number, want := range map[string]string{
+		"0.0.1": "0.0.1 is not among the good versions on disk; to go back to: 1.3.0, 1.1.0",
+		"1.4.0": "1.4.0 is not among",
+		"1.2.0": "1.2.0 is not among",
+	} {
+		_, err := apply(st, Order{Kind: OrderRollback, Number: number}, edge)
+		if !errors.Is(err, ErrNoPrevious) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", number, err)
+		}
+	}
+	st.Good = versions(4)
+	for number, want := range map[string]string{"": "no other good version", "0.0.1": "0.0.1 is not a good version on disk, and no other one is"} {
+		if _, err := apply(st, Order{Kind: OrderRollback, Number: number}, edge); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", number, err)
+		}
+	}
+}
