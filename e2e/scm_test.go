@@ -3,10 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,10 +68,40 @@ func TestServiceOfWindows(t *testing.T) {
 					t.Logf("the service's log:\n%s", sv.log(t))
 				}
 				_, _ = sv.Operator(context.Background(), "uninstall") // for the next one, if this failed in the middle
-				_ = s.Close()                                // only a repository is left
+				_ = s.Close()                                         // only a repository is left
 			})
 			sv.life(t)
 		})
+	}
+}
+
+// What Wine cannot do is tried each time: a line of docs/WINDOWS.md that is not true any more, in either
+// direction, fails here. On a real Windows the same program must pass every line.
+func TestWhatWineCannot(t *testing.T) {
+	_, m := windows(t)
+	wincheck := filepath.Join(t.TempDir(), "wincheck.exe")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", wincheck, "../scripts/wincheck")
+	build.Env = append(os.Environ(), "GOOS=windows", "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build wincheck: %v\n%s", err, out)
+	}
+	doc, err := os.ReadFile("../docs/WINDOWS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := m.Run(t.Context(), wincheck)
+	if err == nil || strings.Count(out, "\n") < 20 {
+		t.Fatalf("wincheck: %v\n%s", err, out)
+	}
+	t.Logf("%s", out)
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		if len(f) < 2 || f[0] != "pass" && f[0] != "FAIL" {
+			continue
+		}
+		if listed := strings.Contains(string(doc), "| `"+f[1]+"` |"); listed != (f[0] == "FAIL") {
+			t.Errorf("docs/WINDOWS.md lists %s among what Wine cannot: %v; Wine says: %s", f[1], listed, line)
+		}
 	}
 }
 
@@ -240,15 +267,16 @@ func (s *service) reload(t *testing.T) {
 func (s *service) crash(t *testing.T) {
 	before := s.payload(t)
 	launcher := s.query(t).PID
+	l := load.Start(load.Options{Address: s.Listen, Workers: map[load.Class]int{load.KeepAlive: 8, load.Fresh: 8}})
+	defer l.Stop()
+	flow(t, l, 100)
 	s.windows(t, 0, "taskkill", "/f", "/pid", fmt.Sprint(launcher))
 	s.until(t, "the crash is not noticed", func() bool { return s.query(t).State == scmStopped })
 	if st := s.query(t); st.Win32 != errorProcessAborted {
 		t.Errorf("after a crash the manager says %+v", st)
 	}
 	if s.mode == "handoff" {
-		if got := s.get(t, "/"); !strings.Contains(got, fmt.Sprint(before)) {
-			t.Errorf("without the launcher the payload %d answers %q", before, got)
-		}
+		flow(t, l, 100)
 	}
 	s.windows(t, 0, "net", "start", stage.Product)
 	serving(t, s.Stage, "1.1.0")
@@ -256,7 +284,13 @@ func (s *service) crash(t *testing.T) {
 		t.Errorf("payload %d was not adopted: now %d serves", before, after)
 	}
 	told(t, s.Stage, s.mode)
-	t.Logf("%s: the launcher's process %d was ended, its payload %d went on and was adopted by process %d", s.mode, launcher, before, s.query(t).PID)
+	flow(t, l, 100)
+	r := l.Stop()
+	if s.mode == "handoff" {
+		nothingLost(t, r)
+	}
+	t.Logf("%s: the launcher's process %d was ended, its payload %d went on and was adopted by process %d; %d requests meanwhile, %d refused, %d failed, %d retryable",
+		s.mode, launcher, before, s.query(t).PID, r.Requests, r.Refused, r.Failed, r.Retryable)
 }
 
 // stop drains: a request under way gets its answer while the checkpoints count.
@@ -310,116 +344,4 @@ func (s *service) uninstall(t *testing.T) {
 	if out := operator(t, s.Stage, 0, "uninstall"); !strings.Contains(out, "absent") {
 		t.Errorf("a second uninstall:\n%s", out)
 	}
-}
-
-// windows runs a program of Windows and demands its exit code.
-func (s *service) windows(t *testing.T, code int, program string, args ...string) string {
-	t.Helper()
-	out, err := s.machine.Run(t.Context(), program, args...)
-	got := 0
-	var exited *exec.ExitError
-	if errors.As(err, &exited) {
-		got = exited.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	if got != code {
-		t.Fatalf("%s %s: exit code %d, want %d\n%s\n%s", program, strings.Join(args, " "), got, code, out, s.log(t))
-	}
-	return out
-}
-
-func (s *service) control(t *testing.T, word string) scmState {
-	t.Helper()
-	out, err := s.machine.Run(t.Context(), s.scmctl, stage.Product, word)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var st scmState
-	if err := json.Unmarshal([]byte(out), &st); err != nil {
-		t.Fatalf("%s: %v: %s", word, err, out)
-	}
-	return st
-}
-
-func (s *service) query(t *testing.T) scmState {
-	t.Helper()
-	return s.control(t, "query")
-}
-
-// is waits until the manager says that state, and sc says it too.
-func (s *service) is(t *testing.T, state uint32) {
-	t.Helper()
-	s.until(t, fmt.Sprintf("the service is not in state %d", state), func() bool { return s.query(t).State == state })
-	words := map[uint32]string{scmRunning: "RUNNING", scmPaused: "PAUSED", scmStopped: "STOPPED"}
-	if out := s.windows(t, 0, "sc", "query", stage.Product); !strings.Contains(out, words[state]) {
-		t.Errorf("sc query says\n%s", out)
-	}
-}
-
-func (s *service) until(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for range 150 {
-		if cond() {
-			return
-		}
-		stage.Wait(t.Context(), 100*time.Millisecond)
-	}
-	t.Fatalf("%s\n%s", what, s.log(t))
-}
-
-// log is the service's own log.
-func (s *service) log(t *testing.T) string {
-	b, err := os.ReadFile(filepath.Join(s.State(), "log", "launcher.log"))
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
-}
-
-// logged demands that events of these kinds were written, under their ids: the file has the id of every
-// entry of the Event Log, which Wine does not store.
-func (s *service) logged(t *testing.T, kinds ...string) {
-	t.Helper()
-	ids := map[string]float64{"running": 1, "stopping": 2, "stopped": 3, "reloaded": 4, "switch": 103, "commit": 104, "rollback": 105, "quarantine": 106, "order": 109}
-	seen := map[string]float64{}
-	for line := range strings.Lines(s.log(t)) {
-		var r struct {
-			Kind string  `json:"kind"`
-			ID   float64 `json:"event_id"`
-		}
-		if json.Unmarshal([]byte(line), &r) == nil {
-			seen[r.Kind] = r.ID
-		}
-	}
-	for _, kind := range kinds {
-		if seen[kind] == 0 || ids[kind] != 0 && seen[kind] != ids[kind] {
-			t.Errorf("event %s: id %v in the log, want %v", kind, seen[kind], ids[kind])
-		}
-	}
-}
-
-// payload is the pid that answers.
-func (s *service) payload(t *testing.T) int {
-	t.Helper()
-	var who struct{ PID int }
-	if err := json.Unmarshal([]byte(s.get(t, "/")), &who); err != nil {
-		t.Fatal(err)
-	}
-	return who.PID
-}
-
-// get asks the service on a connection of its own; an error is its answer.
-func (s *service) get(t *testing.T, path string) string {
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 20 * time.Second}
-	resp, err := client.Get("http://" + s.Listen + path)
-	if err != nil {
-		return err.Error()
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return err.Error()
-	}
-	return string(b)
 }

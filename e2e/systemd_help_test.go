@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -37,6 +38,9 @@ type machine struct {
 // booted is a machine with the launcher in its place and version 1.0.0 published, and nothing installed yet.
 func booted(t *testing.T, o stage.Options) *machine {
 	t.Helper()
+	if runtime.GOOS != "linux" {
+		t.Skip("systemd is for Linux")
+	}
 	box, err := nspawn.New(t.Context())
 	if errors.Is(err, nspawn.ErrUnavailable) && os.Getenv("CI") != "true" {
 		t.Skip(err)

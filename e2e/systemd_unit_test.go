@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"strings"
@@ -20,7 +21,7 @@ func TestSystemdInstall(t *testing.T) {
 	}
 	says(t, m.run(t, 0, "systemctl", "is-enabled", hostUnit), "enabled")
 	again := m.launcher(t, 0, "install")
-	if says(t, again, "kept"); strings.Contains(again, "created") {
+	if says(t, again, "right"); strings.Contains(again, "created") {
 		t.Errorf("a second install:\n%s", again)
 	}
 	m.launcher(t, 0, "start")
@@ -48,7 +49,9 @@ func TestSystemdSecurity(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	says(t, string(doc), "exposure level "+found[1])
+	if version := m.run(t, 0, "systemctl", "--version"); strings.HasPrefix(version, "systemd 252 ") { // others count otherwise
+		says(t, string(doc), "exposure level "+strings.Fields(found[1])[0])
+	}
 	// In the same sandbox: writable and executable memory, and one file mapped both ways.
 	const jit = `use strict;
 my $rwx = syscall(9, 0, 4096, 7, 0x22, -1, 0); die "mmap rwx: $!" if $rwx == -1;
@@ -154,9 +157,26 @@ func TestSystemdWrongConfiguration(t *testing.T) {
 // A stop lets requests in flight end, and leaves no process of the unit behind.
 func TestSystemdStop(t *testing.T) {
 	m := installed(t, quick(nil))
+	code := m.slow(t, 1500*time.Millisecond)
+	m.run(t, 0, "systemctl", "stop", hostUnit)
+	if got := <-code; got != http.StatusOK {
+		t.Errorf("the request in flight ended with %d", got)
+	}
+	if left := m.inUnit(t); len(left) > 0 {
+		t.Errorf("after the stop there run %v", left)
+	}
+	says(t, m.property(t, "Result"), "success")
+	m.run(t, 0, "systemctl", "start", hostUnit)
+	m.serving(t, "1.0.0")
+}
+
+// slow asks for an answer that takes that long, returns when the request is in flight, and later sends the
+// status of its answer, 0 if it got none.
+func (m *machine) slow(t *testing.T, takes time.Duration) <-chan int {
+	t.Helper()
 	code := make(chan int, 1)
 	go func() {
-		resp, err := http.Get("http://" + m.stage.Listen + "/slow?ms=1500")
+		resp, err := http.Get(fmt.Sprintf("http://%s/slow?ms=%d", m.stage.Listen, takes.Milliseconds()))
 		if err != nil {
 			code <- 0
 			return
@@ -168,14 +188,5 @@ func TestSystemdStop(t *testing.T) {
 		st, _ := m.status(t)
 		return len(st.Processes) == 1 && st.Processes[0].Open > 0
 	})
-	m.run(t, 0, "systemctl", "stop", hostUnit)
-	if got := <-code; got != http.StatusOK {
-		t.Errorf("the request in flight ended with %d", got)
-	}
-	if left := m.inUnit(t); len(left) > 0 {
-		t.Errorf("after the stop there run %v", left)
-	}
-	says(t, m.property(t, "Result"), "success")
-	m.run(t, 0, "systemctl", "start", hostUnit)
-	m.serving(t, "1.0.0")
+	return code
 }

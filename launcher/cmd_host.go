@@ -42,6 +42,7 @@ func (r *registration) spec(cfg Config) (host.Spec, error) {
 	if err != nil {
 		return host.Spec{}, fmt.Errorf("find the launcher's own file: %w", err)
 	}
+	exe = registeredFile(exe, cfg.Product)
 	s := host.Spec{
 		Name: cfg.Product, Display: r.display, Description: r.description, Exe: exe,
 		Args:  []string{host.Verb, "--config", cfg.File, "--name", cfg.Product},

@@ -182,8 +182,9 @@ func (s statusAnswer) marks(w io.Writer) {
 	}
 }
 
-// soon is when an expiry is worth a warning: vendors renew what lasts for three days every day.
-const soon = 24 * time.Hour
+// soon is when an expiry is worth a warning: what lasts for three days and is renewed every day once half of them
+// are over has never less than 13 hours left.
+const soon = 12 * time.Hour
 
 func (s statusAnswer) trust(w io.Writer, now time.Time) {
 	if s.Trust == nil {

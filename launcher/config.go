@@ -28,6 +28,7 @@ type Config struct {
 	Drain      DrainConfig      `toml:"drain"`
 	Control    ControlConfig    `toml:"control"`
 	Log        LogConfig        `toml:"log"`
+	Launcher   LauncherConfig   `toml:"launcher"`
 
 	File string `toml:"-"` // absolute path of the file that this came from
 }
@@ -77,7 +78,7 @@ type TrafficConfig struct {
 
 // HealthConfig is what makes a candidate ready.
 type HealthConfig struct {
-	Probe        string        `toml:"probe"`         // http, tcp, exec or none
+	Probe        string        `toml:"probe"`         // http, tcp, exec or none; the default follows payload.kind
 	Path         string        `toml:"path"`          // http: default "/healthz"
 	Command      []string      `toml:"command"`       // exec: templates over CommandData
 	Interval     time.Duration `toml:"interval"`      // default 1s
@@ -101,6 +102,7 @@ type DrainConfig struct {
 	Idle     time.Duration `toml:"idle"`     // grace of an idle connection; default 5s
 	Stream   time.Duration `toml:"stream"`   // upgraded connections; default 5m
 	Kill     time.Duration `toml:"kill"`     // from the request to stop to the kill; default 10s
+	Stop     time.Duration `toml:"stop"`     // of the launcher: all of the above together have no longer; default 30s
 }
 
 // ControlConfig is the operators' socket.
@@ -112,6 +114,12 @@ type ControlConfig struct {
 // LogConfig is what the launcher says while it runs.
 type LogConfig struct {
 	Level slog.Level `toml:"level"` // debug, info, warn or error; default info
+}
+
+// LauncherConfig is how the launcher replaces itself by a newer one.
+type LauncherConfig struct {
+	Channel string        `toml:"channel"` // of the same repository, with releases that are launchers; default none: never
+	Trial   time.Duration `toml:"trial"`   // for a new one to report in; default 1m
 }
 
 // Hash identifies what of the configuration can make a version fail: a quarantined digest is tried again
@@ -172,7 +180,8 @@ func defaultConfig() Config {
 			Probe: "http", Path: "/healthz", Interval: time.Second, Timeout: 2 * time.Second, Good: 3, ReadyTimeout: time.Minute,
 		},
 		Probation: ProbationConfig{Time: 10 * time.Minute, MinRequests: 100, Fall: 3, Errors: 0.05},
-		Drain:     DrainConfig{Deadline: 30 * time.Second, Idle: 5 * time.Second, Stream: 5 * time.Minute, Kill: 10 * time.Second},
+		Drain:     DrainConfig{Deadline: 30 * time.Second, Idle: 5 * time.Second, Stream: 5 * time.Minute, Kill: 10 * time.Second, Stop: 30 * time.Second},
+		Launcher:  LauncherConfig{Trial: time.Minute},
 	}
 }
 
@@ -198,6 +207,9 @@ func (c *Config) finish(doc *document, root bool) {
 	if k, ok := kinds[c.Payload.Kind]; ok {
 		orElse(&c.Traffic.Mode, k.modes[0])
 		orElse(&c.Traffic.Strategy, k.strategies[0])
+		if !doc.has("health.probe") {
+			c.Health.Probe = k.probe
+		}
 	}
 }
 

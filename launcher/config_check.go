@@ -14,16 +14,22 @@ import (
 	"strings"
 	"time"
 
+	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/launcher/host"
+	"github.com/turnstone-go/turnstone/manifest"
 )
 
-// kind is what a payload can do; the first of each list is the default.
-type kind struct{ modes, strategies []string }
+// kind is what a payload can do; the first of each list, and the probe, are the defaults.
+type kind struct {
+	modes, strategies []string
+	probe             string
+}
 
 var kinds = map[string]kind{
-	"sdk":        {[]string{"handoff", "proxy"}, []string{"parallel", "exclusive"}},
-	"plain":      {[]string{"proxy"}, []string{"parallel", "exclusive"}},
-	"activation": {[]string{"handoff"}, []string{"exclusive"}}, // it cannot park what it accepts from
+	"sdk":        {[]string{"handoff", "proxy"}, []string{"parallel", "exclusive"}, "http"},
+	"plain":      {[]string{"proxy"}, []string{"parallel", "exclusive"}, "http"},
+	"activation": {[]string{"handoff"}, []string{"exclusive"}, "none"}, // it cannot park what it accepts from, and has no private port to ask
 }
 
 var (
@@ -33,20 +39,33 @@ var (
 
 // check records everything in c that cannot work.
 func (d *document) check(c *Config, root bool) {
-	d.checkName("product", c.Product, `name the product as its releases do: product = "acme-agent"`)
+	d.checkSigned("product", c.Product, `name the product as its releases do: product = "acme-agent"`)
 	d.checkRepository(c)
 	if c.State.Dir == "" {
 		d.bad("state.dir", `name a folder that only the launcher writes: [state] dir = "/var/lib/acme-agent"`, "missing")
+	} else if err := child.CheckWire(c.wire()); err != nil {
+		d.bad("state.dir", `name a folder with a shorter path: the sockets of payloads lie in it`, "%v", err)
 	}
 	d.checkListen(c)
 	d.checkPayload(c, root)
 	d.checkTraffic(c)
 	d.checkHealth(c)
 	d.checkTimes(c)
+	d.checkLauncher(c)
 	if c.Control.Socket != "" {
 		if err := control.CheckAddress(c.Control.Socket); err != nil {
 			d.bad("control.socket", `name a shorter path: [control] socket = "/run/acme-agent/control.sock"`, "%v", err)
 		}
+	}
+}
+
+// checkSigned is checkName for a name that signed documents carry, which must be one that can be published.
+func (d *document) checkSigned(path, name, advice string) {
+	switch {
+	case name == "":
+		d.bad(path, advice, "missing")
+	case manifest.CheckName(name) != nil:
+		d.bad(path, advice, "not a name that can be published (lower-case letters, digits and inner hyphens; at most 64; not that of a TUF role)")
 	}
 }
 
@@ -74,7 +93,7 @@ func (d *document) checkRepository(c *Config) {
 	case u.User != nil:
 		d.bad("repository.url", "leave the password out: releases are trusted by their signatures", "has a user name in it")
 	}
-	d.checkName("repository.channel", r.Channel, `name a channel of the repository: channel = "stable"`)
+	d.checkSigned("repository.channel", r.Channel, `name a channel of the repository: channel = "stable"`)
 	if r.Root == "" {
 		d.bad("repository.root", `name the vendor's first root: root = "root.json" (release init writes it)`, "missing")
 	}
@@ -224,9 +243,25 @@ func (d *document) checkHealth(c *Config) {
 	if len(c.Listen) == 0 && c.Payload.Kind != "sdk" && (h.Probe == "http" || h.Probe == "tcp") {
 		d.bad("health.probe", `add a [[listen]], or use probe = "exec" or "none"`, "there is no listener to probe")
 	}
+	if c.Payload.Kind == "activation" && len(c.Listen) > 0 && (h.Probe == "http" || h.Probe == "tcp") {
+		if network, _ := c.Listen[0].Network(); network == "unix" {
+			d.bad("health.probe", `use probe = "none" with notify = true, or "exec", or make a TCP listener the first one`, "the first listener has no address that could be asked")
+		}
+	}
 	if h.Good < 1 || h.Good > 100 {
 		d.bad("health.good", "use 1 to 100 probes in a row", "out of range")
 	}
+}
+
+func (d *document) checkLauncher(c *Config) {
+	const advice = `name a channel of its own, whose releases are launchers: channel = "launcher"`
+	if name := c.Launcher.Channel; name != "" {
+		d.checkName("launcher.channel", name, advice)
+		if name == c.Repository.Channel {
+			d.bad("launcher.channel", advice, "is the channel of the payload")
+		}
+	}
+	d.between("launcher.trial", c.Launcher.Trial, time.Second, time.Hour)
 }
 
 func (d *document) checkTimes(c *Config) {
@@ -238,6 +273,7 @@ func (d *document) checkTimes(c *Config) {
 	d.between("drain.idle", c.Drain.Idle, 0, c.Drain.Deadline)
 	d.between("drain.stream", c.Drain.Stream, 0, 7*24*time.Hour)
 	d.between("drain.kill", c.Drain.Kill, 0, time.Hour)
+	d.between("drain.stop", c.Drain.Stop, time.Second, 24*time.Hour)
 	if c.Probation.Fall < 1 || c.Probation.Fall > 1000 {
 		d.bad("probation.fall", "use 1 to 1000 failed probes in a row", "out of range")
 	}
@@ -260,6 +296,11 @@ func (c Config) checkMachine() error {
 	}
 	if st, err := os.Stat(c.Repository.Root); err != nil || !st.Mode().IsRegular() {
 		doc.bad("repository.root", "copy the root.json that the vendor ships to this path", "cannot read %s", c.Repository.Root)
+	} else if err := host.CheckFile(c.Repository.Root); err != nil {
+		return err
+	}
+	if err := host.CheckFile(c.File); err != nil {
+		return err
 	}
 	if u := c.Payload.User; u != "" && u != "same" {
 		if _, err := user.Lookup(u); err != nil {

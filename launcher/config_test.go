@@ -38,7 +38,7 @@ func TestConfigDefaults(t *testing.T) {
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
-	if c.Payload.CrashLoop != "rollback" || c.Health.Good != 3 || c.Probation.Time != 10*time.Minute || c.Drain.Deadline != 30*time.Second || c.Log.Level != slog.LevelInfo {
+	if c.Payload.CrashLoop != "rollback" || c.Health.Good != 3 || c.Probation.Time != 10*time.Minute || c.Drain.Deadline != 30*time.Second || c.Drain.Stop != 30*time.Second || c.Log.Level != slog.LevelInfo {
 		t.Errorf("defaults changed: %+v", c)
 	}
 }
@@ -100,6 +100,7 @@ deadline = "1m"
 idle = "2s"
 stream = "24h"
 kill = "3s"
+stop = "1m"
 
 [control]
 socket = "/run/acme/control.sock"
@@ -107,6 +108,10 @@ read_group = "adm"
 
 [log]
 level = "debug"
+
+[launcher]
+channel = "launcher"
+trial = "30s"
 
 [[listen]]
 name = "http"
@@ -197,6 +202,14 @@ func TestConfigNoListener(t *testing.T) {
 	file := smallest + "[payload]\nkind = \"plain\"\n"
 	_, err := parseConfig("/x/launcher.toml", []byte(file), false)
 	checkFault(t, file, err, "", "health.probe: there is no listener to probe", "[[listen]]")
+	for _, probe := range []string{"http", "tcp"} {
+		file := smallest + "[payload]\nkind = \"activation\"\n[health]\nprobe = \"" + probe + "\"\n"
+		_, err := parseConfig("/x/launcher.toml", []byte(file), false)
+		checkFault(t, file, err, `"`+probe+`"`, "health.probe: there is no listener to probe", `"none"`)
+		file += "[[listen]]\nname = \"http\"\naddress = \"unix:/run/http.sock\"\n"
+		_, err = parseConfig("/x/launcher.toml", []byte(file), false)
+		checkFault(t, file, err, `"`+probe+`"`, "no address that could be asked", "notify = true")
+	}
 }
 
 // checkFault looks for a fault with a text and an advice whose carets stand below at; "" leaves the place

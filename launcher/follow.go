@@ -17,6 +17,7 @@ type judge struct {
 	order  updater.OrderKind
 	asked  string // the version that was ordered, "" for any
 	begun  bool   // the order has been applied: what comes now is its work
+	behind bool   // another update was too far on to make way, and ends first
 	moved  string // the version that was given the traffic
 	alarms int    // times that it could not be taken from it again, in a row
 
@@ -39,6 +40,7 @@ const (
 func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
 	if !j.begun {
 		j.begun = ev.Kind == "order"
+		j.behind = j.order == updater.OrderUpdate && hasTraffic(ev.Phase)
 		return open, 0
 	}
 	switch ev.Kind {
@@ -63,6 +65,16 @@ func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
 	return open, 0
 }
 
+// hasTraffic says whether the candidate of that phase has, or had, the traffic: an order to update then waits
+// until its update is over.
+func hasTraffic(p journal.Phase) bool {
+	switch p {
+	case journal.Switching, journal.Probation, journal.Retiring, journal.Reverting, journal.Discarding:
+		return true
+	}
+	return false
+}
+
 // check is a look at the channel from which no update came.
 func (j *judge) check(ev updater.Event) (verdict, control.Code) {
 	switch {
@@ -78,6 +90,9 @@ func (j *judge) check(ev updater.Event) (verdict, control.Code) {
 
 func (j *judge) end(ev updater.Event) (verdict, control.Code) {
 	switch {
+	case j.behind:
+		j.behind = false
+		return open, 0
 	case j.order == updater.OrderUpdate && j.asked != "" && ev.Number != j.asked:
 		return open, 0 // the turn of the one that was ordered comes after it
 	case ev.Outcome == updater.Discarded && ev.Verdict == journal.Superseded && j.asked != "":

@@ -73,6 +73,9 @@ func TestFollowOutcomes(t *testing.T) {
 		code    control.Code
 	}{
 		{"committed", judge{order: "update"}, append(forward("1.1.0"), endedAs("1.1.0", updater.Committed, "", "")), ended, control.OK},
+		{"another was in probation", judge{order: "update"}, append(script{
+			event("order", journal.Probation, "", "update"), endedAs("1.0.0", updater.Committed, "", ""),
+		}, append(forward("1.1.0")[1:], endedAs("1.1.0", updater.RolledBack, journal.Bad, journal.Probation))...), ended, control.RolledBack},
 		{"what came before the order", judge{order: "update"}, append(append(script(stale), forward("1.1.0")...), endedAs("1.1.0", updater.Committed, "", "")), ended, control.OK},
 		{"nothing begun", judge{order: "update"}, script{order, event("check", journal.Idle, "", "nothing newer is offered")}, unmoved, 0},
 		{"channel unreachable", judge{order: "update"}, script{order, failedCheck(journal.World)}, ended, control.NotDownloaded},

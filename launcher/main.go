@@ -23,6 +23,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "launcher: cannot restrict where system libraries come from:", err)
 		os.Exit(int(control.Internal))
 	}
+	firstAct(os.Args)
 	ctx, stop := host.Interruptible(context.Background(), len(os.Args) > 1 && os.Args[1] == host.Verb)
 	code := execute(ctx, os.Args, os.Stdout, os.Stderr)
 	stop()

@@ -16,9 +16,11 @@ func newRoot(a *app) *cobra.Command {
 		Use:           a.program,
 		Short:         "keeps a service running while its program changes underneath it",
 		Long:          "Keeps a service running while its program changes underneath it.\n\n" + exitHelp,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
+	root.SetVersionTemplate(versionText + "{{.Version}}\n")
 	cobra.EnableCommandSorting = false // in the order of use
 	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration file (default: ./launcher.toml, then /etc/"+a.program+"/launcher.toml)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text")
@@ -34,9 +36,9 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add("see", a.statusCmd(), a.checkCmd(), a.whyCmd(), a.watchCmd(), a.historyCmd())
-	add("change", a.updateCmd(), a.rollbackCmd(), a.pinCmd(), a.unpinCmd(), a.pauseCmd(), a.resumeCmd(), a.quarantineCmd())
+	add("change", a.updateCmd(), a.rollbackCmd(), a.pinCmd(), a.unpinCmd(), a.pauseCmd(), a.resumeCmd(), a.quarantineCmd(), a.selfUpdateCmd())
 	add("run", a.runCmd(), a.configCmd(), a.installCmd(), a.uninstallCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.doctorCmd())
-	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd())
+	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd(), a.guardCmd())
 	return root
 }
 

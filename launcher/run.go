@@ -33,6 +33,7 @@ type service struct {
 	server *control.Server
 	began  time.Time
 	ready  func(host.Controls)
+	renew  *renewal
 }
 
 // runLauncher is the launcher until ctx ends: it then drains what serves, and returns nil. It calls ready when
@@ -44,6 +45,7 @@ func runLauncher(ctx context.Context, cfg Config, out output, ready func(host.Co
 		return err
 	}
 	s.ready = ready
+	s.renew = openRenewal(s)
 	ln, err := control.Listen(cfg.Control.Socket, cfg.Control.ReadGroup)
 	if err != nil {
 		return fmt.Errorf("listen for operators: %w", err)
@@ -71,6 +73,9 @@ func (s *service) prepare(ctx context.Context) error {
 	j, err := journal.Open(s.disk, s.cfg.stateFile("journal"))
 	if err != nil {
 		return fmt.Errorf("open the journal: %w", err)
+	}
+	if err := s.enclose(); err != nil {
+		return err
 	}
 	s.host, err = child.New(child.Options{
 		Disk: s.disk, Dir: s.cfg.stateFile("run"), Wire: s.cfg.wire(), Output: s.cfg.stateFile("log"), Log: s.log,
@@ -110,10 +115,30 @@ func (s *service) folders() error {
 	if err := durable.MkdirAll(s.disk, s.cfg.State.Dir, walk); err != nil {
 		return fmt.Errorf("make the state folder: %w", err)
 	}
+	if g := s.cfg.Control.ReadGroup; g != "" { // its members must be able to walk to the operators' socket
+		if err := host.LetIn(s.cfg.State.Dir, g); err != nil {
+			return fmt.Errorf("control.read_group: %w", err)
+		}
+	}
 	if err := durable.MkdirAll(s.disk, s.cfg.Payload.Data, 0o750); err != nil {
 		return fmt.Errorf("make the payload's data folder: %w", err)
 	}
 	return giveTo(s.cfg.Payload.User, s.cfg.Payload.Data)
+}
+
+// enclose keeps whoever may walk through the state folder out of what is in it. A payload with an account of its
+// own runs from the store.
+func (s *service) enclose() error {
+	names := []string{"trust"}
+	if s.cfg.Payload.User == "same" {
+		names = append(names, "store")
+	}
+	for _, name := range names {
+		if err := s.disk.Chmod(s.cfg.stateFile(name), 0o700); err != nil {
+			return fmt.Errorf("close the state folder: %w", err)
+		}
+	}
+	return nil
 }
 
 // run is the service: every part runs until ctx ends, and each is waited for.
@@ -132,16 +157,18 @@ func (s *service) run(ctx context.Context, ln *control.Listener) error {
 	s.site.begin(s.engine.Order)
 	var engine sync.WaitGroup
 	engine.Go(func() { s.update(ctx) })
+	engine.Go(func() { s.renew.run(ctx) })
 	s.ready(s.controls())
 	var err error
 	select {
 	case <-ctx.Done():
+	case <-s.renew.leaving:
+		stop()
+		engine.Wait()
+		err = s.renew.leave()
 	case err = <-ended: // a part that must run for ever has ended: a clean end is better than half a service
 	}
-	within := host.Within(ctx, s.longest())
-	stop()
-	engine.Wait()
-	s.drain(within)
+	s.drain(host.Within(ctx, s.longest()), func() { stop(); engine.Wait() })
 	silence()
 	parts.Wait()
 	return err
@@ -150,14 +177,17 @@ func (s *service) run(ctx context.Context, ln *control.Listener) error {
 // longest is how long a stop may take by the configuration alone.
 func (s *service) longest() time.Duration {
 	d := s.site.tuned().Drain
-	return max(d.Deadline, d.Stream) + d.Kill + 5*time.Second
+	return min(max(d.Deadline, d.Stream)+d.Kill+5*time.Second, d.Stop)
 }
 
-// drain ends the payloads in order, within the time that is left.
-func (s *service) drain(within time.Duration) {
+// drain ends the engine and then the payloads in order, within the time that is left. What the engine waits for
+// in the middle of an exchange, the end of an old process, has no longer either.
+func (s *service) drain(within time.Duration, engine func()) {
 	s.site.hurry(within)
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
+	defer context.AfterFunc(ctx, s.site.end)()
+	engine()
 	s.site.Close(ctx)
 }
 

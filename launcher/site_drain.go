@@ -55,11 +55,13 @@ func (s *site) finish(ctx context.Context, m *member) {
 	s.expect(m)
 	begun := time.Now()
 	d := s.tuned().Drain
-	cut := s.emptyTargets(ctx, m)
+	cut := 0
 	if s.cfg.Payload.Kind == "sdk" && m.alive() {
+		s.settleTargets(ctx, m)
 		s.drainSDK(ctx, m)
 		cut += int(m.proc.Stats().Cut)
 	}
+	cut += s.emptyTargets(ctx, m)
 	exit := m.proc.Stop(context.WithoutCancel(ctx), d.Kill)
 	s.measured("drain", m.version, figures{"cut": float64(cut)}, "ended after %s, %d connections cut, %s", time.Since(begun).Round(time.Millisecond), cut, exit)
 }
@@ -78,6 +80,19 @@ func (s *site) drainSDK(ctx context.Context, m *member) {
 	select {
 	case <-m.proc.Done():
 	case <-ctx.Done():
+	}
+}
+
+// onTheWay is how long a forwarded connection may be between its choice and its accept.
+const onTheWay = 2 * time.Second
+
+// settleTargets lets what is on its way to a program with the SDK arrive there. After that the program knows
+// its connections better than they can be seen from here: which are idle, and which are streams to be told.
+func (s *site) settleTargets(ctx context.Context, m *member) {
+	ctx, cancel := context.WithTimeout(ctx, onTheWay)
+	defer cancel()
+	for _, t := range m.targets {
+		_ = t.Wait(ctx) // what has not left by then is the program's to end
 	}
 }
 

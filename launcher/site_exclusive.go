@@ -2,40 +2,40 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/turnstone-go/turnstone/updater"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 // exchange is Switch for programs that cannot run beside their predecessor: new connections wait while the
-// old one finishes and ends and the new one starts. If the new one fails, the old one is started again
-// before exchange returns the error; whatever happens, connections do not wait for longer than that.
+// old one finishes and ends and the new one starts. If the new one fails, the old one is what should serve
+// still, and the keeper starts it at once; those who wait are answered by it.
 func (s *site) exchange(ctx context.Context, to journal.Version) error {
 	s.traffic.Lock()
 	defer s.traffic.Unlock()
 	if m := s.living(to); s.accepts(m) && len(s.others(m)) == 0 {
 		return nil
 	}
-	before, begun := s.served(), time.Now()
+	wait := s.ready
+	if s.isServing(to) || s.isSpare(to) { // the way back: how healthy it is does not matter
+		wait = s.able
+	}
+	begun := time.Now()
 	s.hold()
-	err := s.replace(ctx, to, s.ready)
-	if err != nil && ctx.Err() == nil && before.Digest != "" && before.Digest != to.Digest {
-		if back := s.replace(ctx, before, s.able); back != nil {
-			s.event("alarm", before, "cannot be started again after %s failed; it is tried again: %v", to.Number, back)
-		}
-	}
-	if !s.accepts(s.living(s.served())) {
-		s.divert(false)
-	}
+	err := s.replace(ctx, to, wait)
 	w := s.let()
+	if err != nil {
+		return err
+	}
 	if w.longest == 0 && w.held > 0 { // the kernel does not say since when
 		w.longest = time.Since(begun)
 	}
-	if err == nil {
-		s.measured("switch", to, figures{"held": float64(w.held), "longest_hold_ms": millis(w.longest), "switch_ms": millis(time.Since(begun))},
-			"takes new connections after %s: held %d, longest_hold %s, refused %d", time.Since(begun).Round(time.Millisecond), w.held, w.longest.Round(time.Millisecond), w.refused)
-	}
-	return err
+	s.measured("switch", to, figures{"held": float64(w.held), "longest_hold_ms": millis(w.longest), "switch_ms": millis(time.Since(begun))},
+		"takes new connections after %s: held %d, longest_hold %s, refused %d", time.Since(begun).Round(time.Millisecond), w.held, w.longest.Round(time.Millisecond), w.refused)
+	return nil
 }
 
 // replace ends every other version and makes v take new connections once wait says that it can. s.traffic is
@@ -52,7 +52,9 @@ func (s *site) replace(ctx context.Context, v journal.Version, wait func(context
 	if err != nil {
 		return err
 	}
-	if err := wait(ctx, m); err != nil {
+	if err := wait(ctx, m); errors.Is(err, errGone) {
+		return updater.Bad(fmt.Errorf("%s: %w", v.Number, err))
+	} else if err != nil {
 		return err
 	}
 	s.waited()
@@ -70,7 +72,7 @@ type waits struct {
 func (s *site) hold() {
 	s.waits = waits{}
 	for _, p := range s.proxies {
-		s.waits.refused -= p.Counts().Failed
+		s.waits.refused -= p.Counts().Failed // let adds what it is then
 		p.Hold()
 	}
 }

@@ -134,6 +134,7 @@ func newGround(t *testing.T, change func(*Config)) *ground {
 	cfg.Payload.Env = map[string]string{asPayload: "1", "LEASE_FILE": filepath.Join(dir, "lease")}
 	cfg.Traffic = TrafficConfig{Mode: "handoff", Strategy: "parallel"}
 	cfg.Listen = []ListenConfig{{Name: "http", Address: freePort(t)}}
+	cfg.Health.Probe = "http"
 	cfg.Health.Interval, cfg.Health.Timeout, cfg.Health.ReadyTimeout, cfg.Health.Good = 50*time.Millisecond, time.Second, 10*time.Second, 2
 	cfg.Drain = DrainConfig{Deadline: 2 * time.Second, Stream: 2 * time.Second, Kill: 2 * time.Second}
 	if change != nil {

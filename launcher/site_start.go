@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strconv"
 	"syscall"
 	"time"
 
 	"github.com/turnstone-go/turnstone/launcher/child"
+	"github.com/turnstone-go/turnstone/launcher/host"
 	"github.com/turnstone-go/turnstone/launcher/probe"
 	"github.com/turnstone-go/turnstone/launcher/relay"
 	"github.com/turnstone-go/turnstone/updater"
@@ -24,6 +26,12 @@ func (s *site) start(ctx context.Context, v journal.Version) (*member, error) {
 		return m, nil
 	}
 	begun := time.Now()
+	held, err := host.Hold(s.store.File(v)) // from the hash to the start
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("keep %s from being changed: %w", v.Number, err)
+	} else if err == nil {
+		defer held.Close()
+	}
 	if err := s.store.Verify(ctx, v); err != nil {
 		return nil, fmt.Errorf("verify %s before starting it: %w", v.Number, err)
 	}
@@ -162,7 +170,7 @@ func (s *site) ready(ctx context.Context, m *member) error {
 	results, err := probe.Ready(limited, s.check(m), h.Good, m.proc.Done())
 	m.note(results...)
 	if err == nil {
-		err = s.ownsPorts(m)
+		err = s.ownsPorts(limited, m)
 	}
 	if err != nil {
 		return s.blame(ctx, m, err)
@@ -191,9 +199,21 @@ func (s *site) announced(ctx context.Context, m *member) error {
 	return err
 }
 
-func (s *site) ownsPorts(m *member) error {
+// ownsPorts waits until m's own processes listen at its private addresses: a program that satisfies an exec
+// probe, or that nothing is asked, may not have come to that yet.
+func (s *site) ownsPorts(ctx context.Context, m *member) error {
 	for name, addr := range m.addrs {
-		if err := m.proc.OwnsPort(addr); err != nil {
+		for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+			err := m.proc.OwnsPort(addr)
+			if err == nil {
+				break
+			}
+			select {
+			case <-time.After(pause):
+				continue
+			case <-m.proc.Done():
+			case <-ctx.Done():
+			}
 			return fmt.Errorf("listener %s: %w", name, err)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,6 +94,36 @@ func TestStatusTextQuiet(t *testing.T) {
 `
 	if out.String() != want {
 		t.Errorf("got:\n%q\nwant:\n%q", out.String(), want)
+	}
+}
+
+// What is about to expire is told before, and what a line above says already is not said again.
+func TestStatusTextWarns(t *testing.T) {
+	st := control.Status{Product: "acme-agent", Channel: "stable", Repository: "/srv", Running: true, Health: control.Unhealthy, Trouble: "1.4.2 does not run", Since: noon,
+		Trust: &control.Trust{RootVersion: 3, Expires: noon.Add(3 * time.Hour)}}
+	st.Engine(updater.Status{LastCheck: noon, Trouble: "1.4.2 is missing on disk", Findings: []policy.Finding{{Number: "1.5.0", Verdicts: []policy.Verdict{{Gate: "newer", Pass: true}}}},
+		State: journal.State{Phase: journal.Fetching, Good: []journal.Version{{Number: "1.4.2"}}, Candidate: &journal.Version{Number: "1.5.0"}}})
+	var out bytes.Buffer
+	statusAnswer{st, "acme"}.text(&out, noon)
+	want := `✗ acme-agent  unhealthy  1.4.2 · since 12:00
+  trouble     1.4.2 is missing on disk
+  update      1.5.0 is downloaded
+  check       last 0s ago
+  trust       root v3 · EXPIRES in 3h: then updates wait; the vendor must publish, or the repository cannot be reached · channel stable · /srv
+`
+	if out.String() != want {
+		t.Errorf("got:\n%s\nwant:\n%s", &out, want)
+	}
+	out.Reset()
+	whyAnswer{*st.Why, "acme"}.text(&out, noon)
+	if want := "1.5.0 is being installed: acme status\n  pass  newer\n"; out.String() != want {
+		t.Errorf("got %q", out.String())
+	}
+	st = control.Status{Product: "acme-agent", Previous: &control.Version{Number: "1.4.1"}, Phase: journal.Idle}
+	out.Reset()
+	statusAnswer{st, "acme"}.text(&out, noon)
+	if strings.Contains(out.String(), "on disk") {
+		t.Errorf("a launcher that is down knows nothing of the disk:\n%s", &out)
 	}
 }
 

@@ -71,7 +71,7 @@ func DefaultLifetime(role string) time.Duration {
 	case RoleTimestamp:
 		return 3 * day
 	}
-	return 30 * day
+	return 90 * day
 }
 
 // NewSet makes the metadata of a fresh repository, all of it unsigned at version 1. The trust document

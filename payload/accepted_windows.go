@@ -37,7 +37,7 @@ func newAccepted(sock windows.Handle, local net.Addr) (*accepted, error) {
 		return nil, os.NewSyscallError("getpeername", err)
 	}
 	if here, err := windows.Getsockname(sock); err == nil {
-		local = tcpAddr(here) // the listener may be bound to every interface
+		local = addrOf(here) // the listener may be bound to every interface
 	}
 	self := windows.CurrentProcess()
 	var dup windows.Handle
@@ -45,7 +45,7 @@ func newAccepted(sock windows.Handle, local net.Addr) (*accepted, error) {
 		return nil, os.NewSyscallError("DuplicateHandle", err)
 	}
 	setDefaults(sock)
-	return &accepted{file: os.NewFile(uintptr(dup), "connection"), sock: sock, local: local, remote: tcpAddr(remote)}, nil
+	return &accepted{file: os.NewFile(uintptr(dup), "connection"), sock: sock, local: local, remote: addrOf(remote)}, nil
 }
 
 // setDefaults sets what package net sets on a connection: no delay, and keep-alive. Neither is worth losing
@@ -58,7 +58,7 @@ func setDefaults(sock windows.Handle) {
 	_ = windows.WSAIoctl(sock, windows.SIO_KEEPALIVE_VALS, (*byte)(unsafe.Pointer(&ka)), uint32(unsafe.Sizeof(ka)), nil, 0, &n, nil, 0)
 }
 
-func tcpAddr(sa windows.Sockaddr) net.Addr {
+func addrOf(sa windows.Sockaddr) net.Addr {
 	switch sa := sa.(type) {
 	case *windows.SockaddrInet4:
 		return &net.TCPAddr{IP: sa.Addr[:], Port: sa.Port}

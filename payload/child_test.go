@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || windows
 
 package payload
 
@@ -12,7 +12,6 @@ import (
 	"io"
 	"log"
 	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -114,7 +113,7 @@ func echo(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer nc.Close()
-	if _, ok := nc.(*net.TCPConn); !ok {
+	if !bare(nc) {
 		fmt.Fprintf(os.Stderr, "hijacked a %T\n", nc)
 		return
 	}
@@ -128,6 +127,11 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	}
 	if ctx.Err() != nil {
 		fmt.Fprint(nc, "bye\n")
+		// A close with bytes of the client unread resets the connection, and a client on Windows then gets
+		// the reset instead of the goodbye.
+		_ = closeWrite(nc)
+		_ = nc.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = io.Copy(io.Discard, nc)
 	}
 }
 

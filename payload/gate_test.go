@@ -18,22 +18,6 @@ import (
 	"github.com/turnstone-go/turnstone/internal/wire"
 )
 
-// ask makes one request on a new connection and returns the body.
-func ask(t *testing.T, addr net.Addr, path string) string {
-	t.Helper()
-	c, err := net.Dial(addr.Network(), addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(patience))
-	_, body, _, err := roundTrip(c, bufio.NewReader(c), "GET "+path+" HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return body
-}
-
 // The flag belongs to the open socket: if any step of any process clears it, an accept loop somewhere
 // blocks in the kernel.
 func TestSharedFlagStays(t *testing.T) {

@@ -38,7 +38,7 @@ func adoptSocket(value string) (*socket, error) {
 	if err := windows.SetHandleInformation(handle, windows.HANDLE_FLAG_INHERIT, 0); err != nil {
 		return nil, os.NewSyscallError("SetHandleInformation", err)
 	}
-	s := &socket{handle: handle, addr: tcpAddr(sa), family: windows.AF_INET}
+	s := &socket{handle: handle, addr: addrOf(sa), family: windows.AF_INET}
 	if _, ok := sa.(*windows.SockaddrInet6); ok {
 		s.family = windows.AF_INET6
 	}

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || windows
 
 package payload
 
@@ -10,12 +10,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/turnstone-go/turnstone/internal/wire"
 )
@@ -60,7 +57,7 @@ func newLauncher(t *testing.T) *launcher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &launcher{t: t, path: filepath.Join(dir, "wire"), procs: make(map[string]*proc)}
+	l := &launcher{t: t, path: wirePath(dir), procs: make(map[string]*proc)}
 	l.up()
 	t.Cleanup(func() {
 		l.down()
@@ -71,7 +68,7 @@ func newLauncher(t *testing.T) *launcher {
 
 // up begins to listen, as a launcher does at its start.
 func (l *launcher) up() {
-	ln, err := net.Listen("unix", l.path)
+	ln, err := listenWire(l.path)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -84,7 +81,7 @@ func (l *launcher) up() {
 			if err != nil {
 				return
 			}
-			go l.hear(c.(*net.UnixConn))
+			go l.hear(c)
 		}
 	}()
 }
@@ -103,28 +100,9 @@ func (l *launcher) down() {
 	}
 }
 
-// rights reads a unix socket and keeps the descriptors that come by.
-type rights struct {
-	*net.UnixConn
-	fds []int
-}
-
-func (r *rights) Read(b []byte) (int, error) {
-	oob := make([]byte, 512)
-	n, oobn, _, _, err := r.ReadMsgUnix(b, oob)
-	if oobn > 0 {
-		msgs, _ := unix.ParseSocketControlMessage(oob[:oobn])
-		for _, m := range msgs {
-			fds, _ := unix.ParseUnixRights(&m)
-			r.fds = append(r.fds, fds...)
-		}
-	}
-	return n, err
-}
-
-func (l *launcher) hear(c *net.UnixConn) {
+func (l *launcher) hear(c net.Conn) {
 	defer c.Close()
-	r := &rights{UnixConn: c}
+	r := newRights(c)
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, wire.MaxLine)
 	var p *proc
@@ -196,33 +174,19 @@ func (p *proc) until(what string, cond func() bool) {
 }
 
 // start runs this test binary as a child with role and the public listener.
-func (l *launcher) start(role string, public *net.TCPListener, env ...string) *proc {
+func (l *launcher) start(role string, public publicSocket, env ...string) *proc {
 	l.t.Helper()
 	l.mu.Lock()
 	l.last++
 	p := &proc{t: l.t, token: fmt.Sprintf("token-%d", l.last), gone: make(chan struct{}), change: make(chan struct{}), acks: make(map[uint64]wire.Message)}
 	l.mu.Unlock()
-	tokenR, tokenW, err := os.Pipe()
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	defer tokenR.Close()
-	_, _ = tokenW.WriteString(p.token)
-	_ = tokenW.Close()
 	p.cmd = exec.Command(os.Args[0], "-test.run=^$")
 	p.cmd.Stdout, p.cmd.Stderr = os.Stderr, os.Stderr
-	p.cmd.ExtraFiles = []*os.File{tokenR}
-	p.cmd.Env = append(os.Environ(), "PAYLOAD_TEST_ROLE="+role, wire.EnvWire+"="+l.path, wire.EnvToken+"=3", wire.EnvVersion+"=1.2.3")
-	if public != nil {
-		f := dupListener(l.t, public)
-		defer f.Close()
-		p.cmd.ExtraFiles = append(p.cmd.ExtraFiles, f)
-		p.cmd.Env = append(p.cmd.Env, wire.EnvListen+"=http=4")
-	}
+	p.cmd.Env = append(os.Environ(), "PAYLOAD_TEST_ROLE="+role, wire.EnvWire+"="+l.path, wire.EnvVersion+"=1.2.3")
 	p.cmd.Env = append(p.cmd.Env, env...)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := p.cmd.Start(); err != nil {
+	if err := startWith(l.t, p.cmd, p.token, public); err != nil {
 		l.t.Fatal(err)
 	}
 	l.procs[p.token] = p
@@ -311,52 +275,18 @@ func (p *proc) drain(g wire.Grace) {
 	p.order(wire.Message{Kind: wire.Drain, Grace: &g})
 }
 
-// listenTCP opens the public socket.
-func listenTCP(t *testing.T) *net.TCPListener {
+// ask makes one request on a new connection and returns the body.
+func ask(t *testing.T, addr net.Addr, path string) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	c, err := net.Dial(addr.Network(), addr.String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { ln.Close() })
-	return ln.(*net.TCPListener)
-}
-
-// onFD calls f with the descriptor of a listener, without the Fd method that clears O_NONBLOCK.
-func onFD(t *testing.T, ln *net.TCPListener, f func(fd int) error) {
-	t.Helper()
-	raw, err := ln.SyscallConn()
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	_, body, _, err := roundTrip(c, bufio.NewReader(c), "GET "+path+" HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ferr error
-	if err := raw.Control(func(fd uintptr) { ferr = f(int(fd)) }); err != nil {
-		t.Fatal(err)
-	}
-	if ferr != nil {
-		t.Fatal(ferr)
-	}
-}
-
-// dupListener makes a file of the socket that os/exec may ask for its Fd: one made from a descriptor that
-// does not block already is left as it is.
-func dupListener(t *testing.T, ln *net.TCPListener) *os.File {
-	t.Helper()
-	var dup int
-	onFD(t, ln, func(fd int) (err error) {
-		dup, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-		return err
-	})
-	return os.NewFile(uintptr(dup), "public")
-}
-
-// isNonblocking reports the shared flag of the listener.
-func isNonblocking(t *testing.T, ln *net.TCPListener) bool {
-	t.Helper()
-	var flags int
-	onFD(t, ln, func(fd int) (err error) {
-		flags, err = unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		return err
-	})
-	return flags&unix.O_NONBLOCK != 0
+	return body
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || windows
 
 package payload
 
@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -137,7 +136,7 @@ func TestAgent(t *testing.T) {
 	}
 	p.accept()
 	p.until("it is busy no more", func() bool { return p.busy == nil })
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := terminate(t, p.cmd); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.ended(); err != nil {
@@ -173,7 +172,7 @@ func TestRunsAlone(t *testing.T) {
 	}
 	c.say("GET /slow?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n")
 	late := dialClient(t, tcpAddr(strings.TrimSpace(addr)))
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := terminate(t, cmd); err != nil {
 		t.Fatal(err)
 	}
 	c.answer()

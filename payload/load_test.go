@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux || windows
 
 package payload
 
@@ -177,7 +177,7 @@ func (l *load) oneHTTP2(tr *http.Transport, streams int, scheme string) {
 	cc, err := tr.NewClientConn(context.Background(), scheme, l.addr)
 	if err != nil {
 		class := "failed"
-		if errors.Is(err, syscall.ECONNREFUSED) {
+		if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.Errno(10061)) { // WSAECONNREFUSED
 			class = "refused"
 		}
 		l.lose(class, err)

@@ -59,11 +59,12 @@ func (r ring) text(w io.Writer) {
 		if s.Expires != nil {
 			expires = ", until " + s.Expires.Format(time.DateOnly)
 		}
-		line(w, s.Role, "%d of %s must sign%s", s.Threshold, count(len(s.Keys), "key"), expires)
+		trusted, elsewhere := s.counted()
+		line(w, s.Role, "%d of %s must sign%s", s.Threshold, count(trusted, "key"), expires)
 		for _, k := range s.Keys {
 			where := k.File
 			if where == "" {
-				where = "elsewhere"
+				where = elsewhere
 			}
 			line(w, "", "%-18.16s%s", k.ID, where)
 			if k.Problem != "" {
@@ -74,6 +75,27 @@ func (r ring) text(w io.Writer) {
 	for _, warning := range r.Warnings {
 		line(w, "warning", "%s", warning)
 	}
+}
+
+// counted is how many keys the role has, and what is known of one that has no file here. A file that cannot be
+// used has a line among the keys and is none: it may hold one of them, or not.
+func (s signer) counted() (keys int, elsewhere string) {
+	unread := 0
+	for _, k := range s.Keys {
+		switch {
+		case k.Problem == "":
+			keys++
+		case k.ID == "":
+			unread++
+		}
+	}
+	if s.Role == artifactRole { // its public key is in a document of targets: the file is all that is known here
+		return len(s.Keys), "elsewhere"
+	}
+	if unread > 0 {
+		return keys, "elsewhere, or in the file below that cannot be used"
+	}
+	return keys, "elsewhere"
 }
 
 func (w *workspace) listKeys(ctx context.Context) (answer, error) {

@@ -43,7 +43,13 @@ type expiry struct {
 
 func newProduct(name string, channels []string) product {
 	return product{Schema: 1, Name: name, Channels: channels,
-		Expiry: expiry{Root: "8760h", Targets: "4320h", Channel: "2160h", Snapshot: "336h", Timestamp: "72h"}}
+		Expiry: expiry{Root: lifetime(manifest.RoleRoot), Targets: lifetime(manifest.RoleTargets), Channel: lifetime(""),
+			Snapshot: lifetime(manifest.RoleSnapshot), Timestamp: lifetime(manifest.RoleTimestamp)}}
+}
+
+// lifetime is the default of a role in the way that the product file writes it; "" is any channel.
+func lifetime(role string) string {
+	return fmt.Sprintf("%dh", int(manifest.DefaultLifetime(role).Hours()))
 }
 
 // check refuses what could not be a product, with what to change.

@@ -101,7 +101,12 @@ func TestKeyFilesThatOthersCanUse(t *testing.T) {
 				t.Fatal(err)
 			}
 			contains(t, b.must(13, "add", "1.1.0", program).err, "chmod 600 "+file)
-			contains(t, b.must(13, "keys").out, "chmod 600 "+file)
+			listed := b.must(13, "keys").out
+			contains(t, listed, "chmod 600 "+file)
+			contains(t, listed, "1 of 1 key must sign") // the file that cannot be used is no second key
+			if strings.Contains(listed, "of 2 keys") || name != "artifact.key" && !strings.Contains(listed, "or in the file below that cannot be used") {
+				t.Errorf("a file that cannot be used is taken for a key:\n%s", listed)
+			}
 			var r ring
 			b.must(13, "keys", "--json").result(t, &r)
 		}

@@ -49,6 +49,7 @@ func TestFindingsAreNotStale(t *testing.T) {
 		}
 		looks := r.checks
 		must(t, r.order(Order{Kind: OrderPause, Until: time.Now().Add(time.Minute)}))
+		r.pass(0)
 		if r.passes("1.2.0", "pause") {
 			t.Error("the pause is not told")
 		}
@@ -81,7 +82,7 @@ func TestRefusedIsTriedAgain(t *testing.T) {
 					if e := r.rest(2); e.Verdict != journal.Refused || e.Failed != journal.Fetching || e.Outcome != Discarded {
 						t.Errorf("%+v", e)
 					}
-					if d := time.Since(begun); d < firstMiss {
+					if d := time.Since(begun); d < firstMiss || d > 2*firstMiss {
 						t.Errorf("tried again after %v", d)
 					}
 				} else {
@@ -118,14 +119,17 @@ func TestStoreIsLost(t *testing.T) {
 		}
 		delete(r.sick, "check ")
 		must(t, r.order(Order{Kind: OrderPause, Reason: "month end"}))
+		r.pass(0)
 		r.until("1.2.0 serves", func() bool { return slices.Equal(r.serving(), []string{"1.2.0"}) })
 		st := r.state()
 		if s := r.u.Status(); s.Trouble != "" || len(r.story) != 0 || st.Phase != journal.Idle || !slices.Equal(st.Good, versions(2, 1)) {
 			t.Errorf("%q, %+v, %+v", s.Trouble, r.story, st)
 		}
 		must(t, r.order(Order{Kind: OrderResume}))
+		r.pass(0)
 		r.offer(3)
 		must(t, r.order(Order{Kind: OrderCheck}))
+		r.pass(0)
 		r.rest(1)
 		r.expect(3, Committed)
 	})
@@ -149,6 +153,7 @@ func TestStoreIsLost(t *testing.T) {
 			r.launch()
 			delete(r.sick, "check ")
 			must(t, r.order(Order{Kind: OrderUpdate, Now: true}))
+			r.pass(0)
 			r.until("1.2.0 serves", func() bool { return len(r.serving()) == 1 })
 			r.until("the order has its answer", func() bool { return r.state().Want == nil })
 		})

@@ -68,7 +68,9 @@ func enter(st State, p Phase, probation time.Duration) State {
 	st.Phase, st.Starts, st.Boots, st.Remaining = p, 1, 0, 0
 	switch p {
 	case journal.Probation:
-		st.Remaining = probation
+		if len(st.Good) > 0 { // the first version of all has nothing to go back to, so nothing waits for a verdict on it
+			st.Remaining = probation
+		}
 	case journal.Idle:
 		st.Starts, st.Candidate, st.Verdict = 0, nil, journal.None
 		if len(st.Good) > 0 { // whatever a rollback meant to leave, what we ended on is not turned away

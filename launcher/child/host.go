@@ -21,8 +21,8 @@ import (
 type Options struct {
 	Disk durable.Disk
 	Dir  string // the run folder: one record per process, nothing else
-	// Wire is the address that payloads dial, a unix socket (at most 107 bytes of path, less 20 for the
-	// notify sockets that are made beside it). Its folder must be open to the payload's user; who may
+	// Wire is the address that payloads dial, a unix socket whose path CheckWire lets pass, since
+	// notify sockets are made beside it. Its folder must be open to the payload's user; who may
 	// speak is decided by pid and token, not by the file's mode.
 	Wire   string
 	Output string // the folder of the output files, NUMBER-ID.log; the newest 32 are kept
@@ -87,7 +87,8 @@ func New(o Options) (*Host, error) {
 	if err := durable.MkdirAll(o.Disk, o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open process host: %w", err)
 	}
-	if err := os.MkdirAll(o.Output, 0o755); err != nil {
+	// The names in it are the ids of processes, and no business of other accounts.
+	if err := errors.Join(os.MkdirAll(o.Output, 0o750), os.Chmod(o.Output, 0o750)); err != nil {
 		return nil, fmt.Errorf("open process host: %w", err)
 	}
 	ln, err := listenWire(o.Wire)
@@ -105,6 +106,9 @@ func New(o Options) (*Host, error) {
 // WireAddress is where the payloads of a launcher with this state folder dial: wire.sock inside it, or a named
 // pipe of its own on Windows.
 func WireAddress(stateDir string) string { return wireAddress(stateDir) }
+
+// CheckWire tells whether that address can be listened at, and the notify socket of each payload made beside it.
+func CheckWire(wire string) error { return checkWire(wire) }
 
 // absolute leaves a named pipe's address (\\.\pipe\name) as it is, since that is absolute already.
 func absolute(path string) (string, error) {

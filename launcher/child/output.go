@@ -17,7 +17,8 @@ import (
 // written between the copy and the truncation is lost.
 const (
 	keepOutputs   = 32                     // output files of ended processes and living ones
-	slowestLook   = 200 * time.Millisecond // between two looks at the sizes: 50 us of work a second
+	slowestLook   = 2 * time.Second        // between two looks at the sizes while nothing writes: waking up is what costs
+	usualLook     = 200 * time.Millisecond // while something writes
 	fastestLook   = 5 * time.Millisecond   // while something writes a lot
 	maxTailBytes  = 1 << 20
 	maxReadBytes  = 64 << 20
@@ -75,7 +76,7 @@ func modified(path string) time.Time {
 // grows fast. Between two looks a program can write as much as the disk takes in that time.
 func (h *Host) keepOutput() {
 	defer h.wg.Done()
-	pause := slowestLook
+	pause := usualLook
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	last := make(map[string]int64)
@@ -92,9 +93,12 @@ func (h *Host) keepOutput() {
 			grown = max(grown, now[path]-last[path])
 		}
 		last = now
-		if grown > h.o.OutputBytes/8 {
-			pause = max(pause/4, fastestLook)
-		} else {
+		switch {
+		case grown > h.o.OutputBytes/8:
+			pause = max(min(pause, usualLook)/4, fastestLook)
+		case grown > 0:
+			pause = min(pause*2, usualLook)
+		default:
 			pause = min(pause*2, slowestLook)
 		}
 		timer.Reset(pause)

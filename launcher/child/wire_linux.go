@@ -2,6 +2,7 @@ package child
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -21,8 +22,8 @@ var errLongPath = errors.New("the path of a unix socket has at most 107 bytes; c
 // listenWire takes the place of the socket that an earlier launcher left. The launcher's own lock keeps two
 // of them apart. Anybody may connect: pid and token decide, see Host.admit and greet.
 func listenWire(path string) (net.Listener, error) {
-	if len(notifyAddress(path, newID())) > maxSocketPath || len(path) > maxSocketPath {
-		return nil, errLongPath
+	if err := checkWire(path); err != nil {
+		return nil, err
 	}
 	if err := removeSocket(path); err != nil {
 		return nil, err
@@ -111,6 +112,13 @@ func given(l *link, _ wire.Message) ([]Socket, error) { return l.files, nil }
 
 // wireAddress is where the payloads of a state folder dial.
 func wireAddress(stateDir string) string { return filepath.Join(stateDir, "wire.sock") }
+
+func checkWire(wire string) error {
+	if n := max(len(wire), len(notifyAddress(wire, newID()))); n > maxSocketPath {
+		return fmt.Errorf("too long by %d bytes: %w", n-maxSocketPath, errLongPath)
+	}
+	return nil
+}
 
 // notifyAddress is the notify socket of a process, beside the wire.
 func notifyAddress(wirePath, id string) string {

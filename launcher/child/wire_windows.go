@@ -119,6 +119,9 @@ func (r *returned) Close() error {
 
 // There is no sd_notify here.
 
+// checkWire has nothing to refuse: the pipe's name is a digest.
+func checkWire(string) error { return nil }
+
 func notifyAddress(wirePath, id string) string { return "" }
 
 func listenNotify(path string, u *User) (net.PacketConn, error) { return nil, nil }

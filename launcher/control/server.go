@@ -84,6 +84,7 @@ func (s *Server) routes() http.Handler {
 	}))
 	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("POST /v1/check", s.write(s.check))
+	mux.HandleFunc("POST /v1/self-update", s.write(s.renew))
 	for verb := range verbs {
 		mux.HandleFunc("POST /v1/"+verb, s.write(func(w http.ResponseWriter, r *http.Request) (any, error) { return s.order(verb, w, r) }))
 	}

@@ -34,6 +34,7 @@ type grant struct {
 var trusted = map[string]string{
 	"S-1-5-18":     "SYSTEM",
 	"S-1-5-32-544": "Administrators",
+	"S-1-3-4":      "the owner, who is one of these",
 	"S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464": "TrustedInstaller",
 }
 

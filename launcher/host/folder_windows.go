@@ -76,6 +76,9 @@ func describe(path string) (component, error) {
 	return c, c.read(sd)
 }
 
+// denies are the types of entries that take rights away: ACCESS_DENIED, with OBJECT and CALLBACK; winnt.h.
+var denies = map[uint8]bool{0x1: true, 0x6: true, 0xA: true, 0xC: true}
+
 func (c *component) read(sd *windows.SECURITY_DESCRIPTOR) error {
 	owner, _, err := sd.Owner()
 	if err != nil {
@@ -99,8 +102,14 @@ func (c *component) read(sd *windows.SECURITY_DESCRIPTOR) error {
 		if err := windows.GetAce(list, i, &ace); err != nil {
 			return fmt.Errorf("read the access list of %s: %w", c.path, err)
 		}
-		if ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE || ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0 {
-			continue // it denies, or counts further down only
+		switch {
+		case ace.Header.AceFlags&windows.INHERIT_ONLY_ACE != 0: // counts further down only
+			continue
+		case denies[ace.Header.AceType]:
+			continue
+		case ace.Header.AceType != windows.ACCESS_ALLOWED_ACE_TYPE: // with conditions; a folder of ours has none
+			c.grants = append(c.grants, grant{fmt.Sprintf("of an entry of type %d", ace.Header.AceType), rightGenericAll})
+			continue
 		}
 		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart))
 		c.grants = append(c.grants, grant{sid.String(), uint32(ace.Mask)})

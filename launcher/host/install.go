@@ -112,7 +112,7 @@ func (s Step) String() string {
 	switch {
 	case s.Result == Changed && s.Was != "":
 		text += fmt.Sprintf(" from %q to %q", s.Was, s.Now)
-	case s.Result == Differs:
+	case s.Result == Differs, s.Result == NotKept:
 		text += fmt.Sprintf(": is %q, should be %q", s.Was, s.Now)
 	case s.Now != "":
 		text += " (" + s.Now + ")"

@@ -84,21 +84,17 @@ func (r *rotating) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// turn moves every file one number up and begins a new one. If something holds a file, as a virus scanner
-// may on Windows, the present file goes on growing and the next line tries again.
+// turn moves every file one number up and begins a new one. Windows renames no file that is open, not even by
+// us. If something else holds one, as a virus scanner may, the present file goes on growing and the next
+// line tries again.
 func (r *rotating) turn() {
+	_ = r.file.Close() // written to the last line
 	for i := r.kept; i > 0; i-- {
 		if err := os.Rename(r.older(i-1), r.older(i)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return
-		}
-		if i == 1 {
-			old := r.file
-			if r.open() != nil {
-				return
-			}
-			_ = old.Close() // written to the last line
+			break
 		}
 	}
+	_ = r.open() // else the write that follows says so
 }
 
 // older is the name of the i-th older file; 0 is the present one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,15 +14,21 @@ import (
 // desk remembers what a manager heard and asks for things.
 type desk struct {
 	requests chan request
+	mu       sync.Mutex
 	heard    []state
-	alive    int
 }
 
 func (d *desk) manager() manager {
 	return manager{
-		requests: d.requests, report: func(s state) { d.heard = append(d.heard, s) },
+		requests: d.requests, report: d.hear,
 		within: map[request]time.Duration{askStop: 30 * time.Second, askShutdown: 3 * time.Second},
 	}
+}
+
+func (d *desk) hear(s state) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.heard = append(d.heard, s)
 }
 
 func (d *desk) phases() []phase {
@@ -32,7 +39,11 @@ func (d *desk) phases() []phase {
 	return slices.Compact(all)
 }
 
-func (d *desk) last() state { return d.heard[len(d.heard)-1] }
+func (d *desk) last() state {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.heard[len(d.heard)-1]
+}
 
 // body is a service that drains for a while.
 func body(drain time.Duration, c Controls) Service {
@@ -112,6 +123,7 @@ func TestOrdersDoNotBlockTheLoop(t *testing.T) {
 			t.Errorf("while pausing the manager heard %+v", got)
 		}
 		time.Sleep(11 * time.Second)
+		synctest.Wait()
 		if d.last().phase != paused {
 			t.Errorf("after the pause the manager heard %+v", d.last())
 		}
@@ -159,10 +171,12 @@ func TestSlowStartIsReportedAsRunning(t *testing.T) {
 	s := Service{Run: func(ctx context.Context, ready func(Controls)) error { <-ctx.Done(); return nil }}
 	d, _ := hosted(t, s, func(d *desk) {
 		time.Sleep(10 * time.Second)
+		synctest.Wait()
 		if got := d.last(); got.phase != starting || got.check < 9 {
 			t.Errorf("after 10 s the manager heard %+v", got)
 		}
 		time.Sleep(firstWord)
+		synctest.Wait()
 		if d.last().phase != running {
 			t.Errorf("after %s the manager heard %+v", firstWord, d.last())
 		}

@@ -3,8 +3,11 @@ package host
 import (
 	"errors"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,6 +16,7 @@ import (
 // fakeSCM is a service control manager in memory. It does what Wine's does not: it keeps every setting,
 // and a deleted service lives on for as long as somebody has it open.
 type fakeSCM struct {
+	mu       sync.Mutex // somebody else may have a service open
 	services map[string]*fakeService
 	denied   bool
 	refuse   map[setting]error // what a set answers
@@ -35,6 +39,8 @@ func newFakeSCM() *fakeSCM { return &fakeSCM{services: map[string]*fakeService{}
 func (f *fakeSCM) scm() scm {
 	return scm{
 		open: func(name string) (*entry, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			s := f.services[name]
 			if s == nil {
 				return nil, ErrNoService
@@ -42,6 +48,8 @@ func (f *fakeSCM) scm() scm {
 			return f.entry(name, s), nil
 		},
 		create: func(name string, b basics) (*entry, error) {
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			switch {
 			case f.denied:
 				return nil, ErrPrivilege
@@ -93,6 +101,8 @@ func (f *fakeSCM) entry(name string, s *fakeService) *entry {
 		},
 		remove: func() error { s.marked = true; return nil },
 		close: func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
 			if s.open--; s.open == 0 && s.marked {
 				delete(f.services, name)
 			}
@@ -100,10 +110,13 @@ func (f *fakeSCM) entry(name string, s *fakeService) *entry {
 	}
 }
 
+// top is the root folder of this machine.
+var top = filepath.VolumeName(os.TempDir()) + string(filepath.Separator)
+
 func spec() Spec {
 	s, err := Spec{
-		Name: "acme-agent", Display: "Acme Agent", Description: "Serves.", Exe: "/opt/Acme Inc/launcher.exe",
-		Args: []string{Verb, "--config", "/opt/Acme Inc/launcher.toml"}, Start: Delayed, Needs: []string{"Tcpip"}, State: "/state",
+		Name: "acme-agent", Display: "Acme Agent", Description: "Serves.", Exe: top + "Acme Inc" + top[len(top)-1:] + "launcher.exe",
+		Args: []string{Verb, "--config", "launcher.toml"}, Start: Delayed, Needs: []string{"Tcpip"}, State: top + "state",
 	}.check()
 	if err != nil {
 		panic(err)
@@ -128,7 +141,7 @@ func TestInstallRepairsDrift(t *testing.T) {
 		t.Fatalf("%v: %v", err, steps)
 	}
 	if s := f.services["acme-agent"]; s.settings[settingDelay] != "yes" || s.basics.Start != Automatic ||
-		s.basics.Command != `"/opt/Acme Inc/launcher.exe" "run-service" "--config" "/opt/Acme Inc/launcher.toml"` {
+		s.basics.Command != `"`+spec().Exe+`" "run-service" "--config" "launcher.toml"` {
 		t.Errorf("registered %+v %v", s.basics, s.settings)
 	}
 	again, err := f.scm().register(t.Context(), spec(), false)
@@ -269,7 +282,7 @@ func TestSpecsThatCannotBe(t *testing.T) {
 	for name, change := range map[string]func(*Spec){
 		"relative": func(s *Spec) { s.Exe = "launcher.exe" },
 		"quote":    func(s *Spec) { s.Args = []string{`a"b`} },
-		"variable": func(s *Spec) { s.Exe = "/%TEMP%/launcher.exe" },
+		"variable": func(s *Spec) { s.Exe = top + "%TEMP%" },
 		"name":     func(s *Spec) { s.Name = `a\b` },
 		"start":    func(s *Spec) { s.Start = "sometimes" },
 	} {

@@ -16,7 +16,8 @@
 //	GET /work        {"holder":true,"fence":7,"count":12}: the state of its work under the lease
 //
 // With EXAMPLE_LEASE_FILE it counts in that file while it holds the lease. It reads, adds one and writes
-// without any lock, so two owners at once would lose counts; a line "count fence" is what it writes.
+// without any lock, so two owners at once would lose counts; a line "count fence" is what it writes. When
+// the lease ends it prints what it added and between which counts: with one owner at a time these fit.
 //
 // # Faults
 //
@@ -42,6 +43,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -123,11 +125,16 @@ func (s *service) count(h *payload.Holding, file string) {
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
 	defer s.holding.Store(nil)
+	var first, last, added uint64
+	defer func() {
+		fmt.Printf("example: lease %d counted %d, from %d to %d\n", h.Fence(), added, first, last)
+	}()
 	for h.Context().Err() == nil {
 		n, err := addOne(file, h.Fence())
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "example: count:", err)
 		}
+		first, last, added = cmp.Or(first, n), n, added+1
 		s.holding.Store(&holding{Holder: true, Fence: h.Fence(), Count: n})
 		select {
 		case <-h.Context().Done():

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -136,6 +137,17 @@ func echo(ctx context.Context, nc net.Conn, in *bufio.Reader) {
 	}
 	if ctx.Err() != nil {
 		_, _ = nc.Write([]byte("bye\n")) // the client may be gone
+		linger(nc)
+	}
+}
+
+// linger ends our half and reads what the client had on its way. A close with bytes unread would reset the
+// connection, and a client on Windows then gets the reset instead of what was written before it.
+func linger(nc net.Conn) {
+	if half, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite() // the read shows any error
+		_ = nc.SetReadDeadline(time.Now().Add(time.Second))
+		_, _ = io.Copy(io.Discard, nc)
 	}
 }
 

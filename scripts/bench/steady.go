@@ -18,13 +18,13 @@ import (
 
 const (
 	steadyLeast = 0.97 // of the requests per second without a launcher
-	steadyPairs = 12
+	steadyPairs = 40
 	clients     = 16
 )
 
 // steady compares how many requests the same build answers alone, behind a launcher in handoff mode and
-// behind one in proxy mode. All three run all the time; they are measured in turns, since the machine's own
-// pace wanders.
+// behind one in proxy mode. All three run all the time; they are measured in many short turns, since the
+// machine's own pace wanders.
 func (b *bench) steady(ctx context.Context) (err error) {
 	good, err := b.newLine(ctx, "")
 	if err != nil {
@@ -46,7 +46,7 @@ func (b *bench) steady(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, proxy.close()) }()
 
-	c := comparison{addrs: [3]string{alone, handoff.Listen, proxy.Listen}, pairs: b.runs(steadyPairs, 3), each: time.Duration(b.runs(2000, 300)) * time.Millisecond}
+	c := comparison{addrs: [3]string{alone, handoff.Listen, proxy.Listen}, pairs: b.runs(steadyPairs, 3), each: 500 * time.Millisecond}
 	if err := c.run(ctx, false); err != nil {
 		return err
 	}

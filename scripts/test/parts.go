@@ -19,6 +19,8 @@ var packages = []struct{ name, file string }{
 	{"python3", "/usr/bin/python3"},                           // a server that nobody here wrote
 	{"gunicorn", "/usr/bin/gunicorn"},                         // one that speaks socket activation
 	{"git", "/usr/bin/git"},                                   // the tree's own files
+	{"debootstrap", "/usr/sbin/debootstrap"},                  // a machine with systemd
+	{"systemd-container", "/usr/bin/systemd-nspawn"},          // boots it
 	{"ca-certificates", "/etc/ssl/certs/ca-certificates.crt"}, // the module proxy
 }
 
@@ -34,7 +36,7 @@ func tools(ctx context.Context) error {
 		}
 	}
 	if len(missing) == 0 {
-		return nil
+		return wine(ctx)
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
 		return fmt.Errorf("%w: install these first: %s", errSkipped, strings.Join(missing, " "))
@@ -42,8 +44,14 @@ func tools(ctx context.Context) error {
 	if err := command(ctx, "apt-get", "-q", "update"); err != nil {
 		return err
 	}
-	return command(ctx, "apt-get", append([]string{"-q", "-y", "--no-install-recommends", "install"}, missing...)...)
+	if err := command(ctx, "apt-get", append([]string{"-q", "-y", "--no-install-recommends", "install"}, missing...)...); err != nil {
+		return err
+	}
+	return wine(ctx)
 }
+
+// wine gets the program that runs the Windows tests.
+func wine(ctx context.Context) error { return command(ctx, "go", "run", "./scripts/wine", "setup") }
 
 func format(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, "gofmt", "-l", ".").CombinedOutput()
@@ -85,8 +93,33 @@ func crossBuild(ctx context.Context) error {
 	return command(ctx, "go", "run", "./scripts/build", "-dir", dir)
 }
 
+// tests runs every package but the end-to-end tests, which want the machine for themselves.
 func tests(ctx context.Context) error {
-	return command(ctx, "go", "test", "-count=1", "-timeout=25m", "./...")
+	list, err := exec.CommandContext(ctx, "go", "list", "./...").Output()
+	if err != nil {
+		return err
+	}
+	args := []string{"test", "-count=1", "-timeout=20m"}
+	for name := range strings.FieldsSeq(string(list)) {
+		if !strings.HasSuffix(name, "/e2e") {
+			args = append(args, name)
+		}
+	}
+	return command(ctx, "go", args...)
+}
+
+func endToEnd(ctx context.Context) error {
+	return command(ctx, "go", "test", "-count=1", "-timeout=40m", "./e2e")
+}
+
+// onWindows runs the tests of the packages that the launcher is made of as Windows programs.
+func onWindows(ctx context.Context) error {
+	return command(ctx, "go", append([]string{"run", "./scripts/wine", "test", "-count=1"}, windowsPackages...)...)
+}
+
+var windowsPackages = []string{
+	"./internal/durable/...", "./manifest", "./updater/...", "./launcher/relay", "./launcher/probe", "./launcher/child", "./launcher/host",
+	"./launcher/control", "./payload/...",
 }
 
 // race repeats the packages in which goroutines meet, under the race detector.

@@ -120,6 +120,8 @@ func boot(ctx context.Context, dir, state string) error {
 
 // awake waits until the machine has started its services.
 func awake(ctx context.Context, state string, log *os.File) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	var err error
 	for range 100 {
 		var cmd *exec.Cmd
@@ -133,7 +135,7 @@ func awake(ctx context.Context, state string, log *os.File) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("start Windows: %w: %w", ctx.Err(), err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -7,7 +7,6 @@
 //	exec [-machine STATE] [-timeout D] -- FILE.exe ARGS
 //	                                   run one program, usable as `go test -exec`
 //	boot STATE                         a machine for several programs; it lives until standard input ends
-//	root                               print the folder of the Wine in use
 //
 // Without -machine every program gets a machine of its own: fresh registry, fresh disk C:, no services of
 // another test. What it does there is gone when it ends, and so is every process that it started, since a
@@ -54,7 +53,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 2, err
 	}
 	if len(args) == 0 {
-		return 2, errors.New("say what to do: setup, test, exec, boot or root; `go doc ./scripts/wine` explains")
+		return 2, errors.New("say what to do: setup, test, exec or boot; `go doc ./scripts/wine` explains")
 	}
 	switch args[0] {
 	case "setup":
@@ -73,9 +72,6 @@ func run(ctx context.Context, args []string) (int, error) {
 			return 2, errors.New("boot needs a folder for its state")
 		}
 		return codeOf(boot(ctx, dir, args[1]))
-	case "root":
-		fmt.Println(dir)
-		return 0, nil
 	}
 	return 2, fmt.Errorf("unknown command %q", args[0])
 }
@@ -141,7 +137,9 @@ func runExec(ctx context.Context, dir string, args []string) (int, error) {
 	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if *state == "" { // everything in it ends with the program, so the pipe behind the filter does
-		cmd.Stderr = &filter{to: os.Stderr}
+		f := &filter{to: os.Stderr}
+		defer f.flush()
+		cmd.Stderr = f
 	}
 	code, err := exitCode(cmd.Run())
 	if ctx.Err() != nil {
@@ -166,6 +164,9 @@ type filter struct {
 }
 
 var fonts = regexp.MustCompile(`FreeType|TrueType|equal to 2\.0\.5|freetype\.org`)
+
+// flush writes a last line without its end.
+func (f *filter) flush() { _, _ = f.to.Write(f.line) }
 
 func (f *filter) Write(b []byte) (int, error) {
 	for _, c := range b {

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/launcher/host"
+)
+
+// What is wrong with a service has the exit code that scripts rely on, and says what to do.
+func TestExitCodesOfServiceCommands(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		code control.Code
+		says string
+	}{
+		{privileged(fmt.Errorf("create it: %w", host.ErrPrivilege), "install"), control.NoPrivilege, "run it again"},
+		{privileged(host.ErrNoService, "start"), control.Usage, "run install first"},
+		{fmt.Errorf("start: %w", &host.Ended{Code: 2}), control.Usage, ""},
+		{fmt.Errorf("state: %w", host.ErrUnsafe), control.NotPrepared, ""},
+		{privileged(errors.New("boom"), "start"), control.Internal, "boom"},
+	} {
+		if got := codeOf(tc.err); got != tc.code || !strings.Contains(tc.err.Error(), tc.says) {
+			t.Errorf("%v is exit code %d, want %d", tc.err, got, tc.code)
+		}
+	}
+}
+
+func TestStepsAreMarkedWhenTheyAreNotAsWanted(t *testing.T) {
+	var b bytes.Buffer
+	stepsAnswer{Steps: []host.Step{
+		{Name: "service x", Result: host.Created}, {Name: "recovery", Result: host.NotKept, Was: "none", Now: "restart"},
+	}, Text: "installed"}.text(&b, time.Time{})
+	if got, want := b.String(), "  service x: created\n! recovery: not kept: is \"none\", should be \"restart\"\n1 step not as wanted, marked with !\ninstalled\n"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Only the words of the registered command make a service of a process, and they come first.
+func TestRegisteredCommandIsAService(t *testing.T) {
+	var r registration
+	s, err := r.spec(Config{Product: "acme", File: "/etc/acme/launcher.toml"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Args) == 0 || s.Args[0] != host.Verb || strings.Join(s.Args[1:3], " ") != "--config /etc/acme/launcher.toml" {
+		t.Errorf("the registered arguments are %v", s.Args)
+	}
+}

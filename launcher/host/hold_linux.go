@@ -1,0 +1,5 @@
+package host
+
+import "io"
+
+func hold(string) (io.Closer, error) { return nothing{}, nil }

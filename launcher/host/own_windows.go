@@ -1,0 +1,125 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/windows"
+	"golang.org/x/sys/windows/svc"
+	"golang.org/x/sys/windows/svc/mgr"
+)
+
+// point changes the ImagePath of the service, of which only the program is ours to change.
+func point(name, target string) error {
+	return withConfig(name, func(s *mgr.Service, c mgr.Config) error {
+		_, rest := cutProgram(c.BinaryPathName)
+		c.BinaryPathName = `"` + target + `"` + rest
+		return s.UpdateConfig(c)
+	})
+}
+
+func pointed(name string) (file string, err error) {
+	err = withConfig(name, func(_ *mgr.Service, c mgr.Config) error {
+		file, _ = cutProgram(c.BinaryPathName)
+		file, err = filepath.EvalSymlinks(file)
+		return err
+	})
+	return file, err
+}
+
+// cutProgram splits a registered command. Install quotes the program.
+func cutProgram(command string) (file, rest string) {
+	if after, quoted := strings.CutPrefix(command, `"`); quoted {
+		file, rest, _ = strings.Cut(after, `"`)
+		return file, rest
+	}
+	file, rest, _ = strings.Cut(command, " ")
+	return file, " " + rest
+}
+
+func withConfig(name string, do func(*mgr.Service, mgr.Config) error) error {
+	m, err := mgr.Connect()
+	if err != nil {
+		return fmt.Errorf("open the service manager: %w", err)
+	}
+	defer func() { _ = m.Disconnect() }() // everything was said
+	s, err := m.OpenService(name)
+	if err != nil {
+		return fmt.Errorf("open service %s: %w", name, err)
+	}
+	defer func() { _ = s.Close() }() // as above
+	c, err := s.Config()
+	if err != nil {
+		return fmt.Errorf("read service %s: %w", name, err)
+	}
+	return do(s, c)
+}
+
+func registered(service string) (string, error) { return service, nil }
+
+func become(string, []string) error { return errors.ErrUnsupported }
+
+func managed() bool {
+	is, err := svc.IsWindowsService()
+	return err == nil && is
+}
+
+func spawn(file string, argv []string) error {
+	p, err := os.StartProcess(file, argv, &os.ProcAttr{
+		Env: os.Environ(), Files: []*os.File{nil, os.Stdout, os.Stderr},
+		Sys: &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP | windows.DETACHED_PROCESS},
+	})
+	if err != nil {
+		return err
+	}
+	return p.Release()
+}
+
+// other is a handle, which holds the process's number for as long as it is open.
+type other struct{ handle windows.Handle }
+
+func openParent(pid int) (*Other, error) {
+	if os.Getppid() != pid {
+		return nil, nil
+	}
+	return openPID(pid)
+}
+
+func openProgram(pid int, file string) (*Other, error) {
+	o, err := openPID(pid)
+	if o == nil {
+		return nil, err
+	}
+	var name [windows.MAX_LONG_PATH]uint16
+	size := uint32(len(name))
+	err = windows.QueryFullProcessImageName(o.handle, 0, &name[0], &size)
+	if err != nil || !strings.EqualFold(windows.UTF16ToString(name[:size]), file) {
+		_ = windows.CloseHandle(o.handle) // unused
+		return nil, nil
+	}
+	return o, nil
+}
+
+func openPID(pid int) (*Other, error) {
+	const rights = windows.SYNCHRONIZE | windows.PROCESS_TERMINATE | windows.PROCESS_QUERY_LIMITED_INFORMATION
+	h, err := windows.OpenProcess(rights, false, uint32(pid))
+	if errors.Is(err, windows.ERROR_INVALID_PARAMETER) {
+		return nil, nil // dead
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	return &Other{other{h}}, nil
+}
+
+func (o other) ended(within time.Duration) bool {
+	event, err := windows.WaitForSingleObject(o.handle, uint32(within.Milliseconds()))
+	return err == nil && event == windows.WAIT_OBJECT_0
+}
+
+func (o other) kill() { _ = windows.TerminateProcess(o.handle, 1) } // it has ended

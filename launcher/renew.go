@@ -1,0 +1,396 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/minio/selfupdate"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/wire"
+	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/launcher/host"
+	"github.com/turnstone-go/turnstone/launcher/self"
+	"github.com/turnstone-go/turnstone/manifest"
+	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/fetch"
+	"github.com/turnstone-go/turnstone/updater/journal"
+	"github.com/turnstone-go/turnstone/updater/policy"
+)
+
+// version is the launcher's own, set with -ldflags "-X main.version=1.2.3".
+var version = "0.0.0-dev"
+
+// selfFolder holds the launchers, in the state folder.
+const selfFolder = "launcher"
+
+// Times of a self-update. The guard leaves the new launcher the time to go back by itself.
+const (
+	guardGrace = 5 * time.Second
+	firstLook  = time.Minute // after the start, at the latest
+	askWithin  = time.Minute
+	checkSelf  = 10 * time.Second // for a new launcher to say what it is
+	codeRenew  = 75               // of a launcher whose manager is to start the next one: EX_TEMPFAIL of sysexits.h
+)
+
+// launchers opens the folder of launchers.
+func launchers(dir string) *self.Folder {
+	return self.New(dir, self.System{
+		Disk: durable.OS(), Point: host.Point, Apply: selfupdate.Apply,
+		Lock: func(name string) (io.Closer, error) { return durable.Lock(name) },
+	})
+}
+
+// renewal replaces the launcher that runs by a newer one.
+type renewal struct {
+	sv     *service
+	feed   *feed // of the launchers' channel, nil if none is configured
+	folder *self.Folder
+	exe    string        // the file that runs, with every link followed
+	link   string        // what is registered
+	digest func() string // of exe
+	orders chan policy.Release
+
+	leaving chan struct{} // closed when another launcher is to take the place of this one
+	failed  string        // why this launcher, on trial, gives its place back; set before leaving is closed
+}
+
+// openRenewal ends what an earlier trial left behind. What is wrong with self-updates keeps nobody from serving.
+func openRenewal(s *service) *renewal {
+	dir := s.cfg.stateFile(selfFolder)
+	r := &renewal{sv: s, folder: launchers(dir), orders: make(chan policy.Release), leaving: make(chan struct{})}
+	err := r.find()
+	if err == nil {
+		_, digest, _ := self.Find(r.exe)
+		err = r.folder.Settle(digest)
+	}
+	if err == nil && s.cfg.Launcher.Channel != "" {
+		own := s.cfg // the same repository and root, the launchers' channel, and a trust folder of its own
+		own.State.Dir, own.Repository.Channel = dir, s.cfg.Launcher.Channel
+		if err = durable.MkdirAll(s.disk, dir, 0o755); err == nil {
+			r.feed, err = openFeed(s.disk, own)
+		}
+		if err == nil { // as enclose does with the other one
+			err = s.disk.Chmod(own.stateFile("trust"), 0o700)
+		}
+	}
+	if err != nil {
+		s.log.Error("the launcher cannot update itself", "err", err)
+	}
+	return r
+}
+
+func (r *renewal) find() (err error) {
+	if r.exe, err = os.Executable(); err != nil {
+		return fmt.Errorf("find the launcher's own file: %w", err)
+	}
+	r.digest = sync.OnceValue(func() string { return fileDigest(r.exe) })
+	r.link, err = host.Registered(r.sv.cfg.Product)
+	return err
+}
+
+// fileDigest is "" for a file that cannot be read, which is no launcher's digest.
+func fileDigest(name string) string {
+	f, err := os.Open(name)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return ""
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// run reports in, if this launcher is on trial, and then looks for a newer one until ctx ends.
+func (r *renewal) run(ctx context.Context) {
+	if !r.report(ctx) || r.feed == nil {
+		return
+	}
+	for wait := min(r.poll(), firstLook); ; wait = r.poll() {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case pick := <-r.orders:
+			err = r.install(ctx, pick)
+		case <-time.After(wait):
+			err = r.look(ctx)
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == errRenewing:
+			close(r.leaving)
+			return
+		case err != nil:
+			r.tell("the launcher stays as it is", err)
+		}
+	}
+}
+
+func (r *renewal) poll() time.Duration { return r.sv.site.tuned().Repository.Poll }
+
+// errRenewing says that the next launcher is on trial from now on.
+var errRenewing = errors.New("the next launcher takes over")
+
+// look is the automatic update. In proxy mode the launcher is in the way of every byte and its end cuts what is
+// open, so that somebody has to order it.
+func (r *renewal) look(ctx context.Context) error {
+	if r.sv.cfg.Traffic.Mode == "proxy" && len(r.sv.cfg.Listen) > 0 {
+		return nil
+	}
+	pick, _, err := r.choose(ctx, false)
+	if pick == nil || err != nil || r.disturbs() != "" {
+		return err
+	}
+	return r.install(ctx, *pick)
+}
+
+// disturbs says why this is no moment to replace the launcher.
+func (r *renewal) disturbs() string {
+	st := r.sv.Status()
+	switch {
+	case r.sv.engine.Status().State.Phase != journal.Idle:
+		return "an update is under way"
+	case st.Health != control.Healthy:
+		return "the service is not healthy: " + st.Trouble
+	}
+	return ""
+}
+
+// choose asks the gates for a newer launcher. Ordered skips those that only wait.
+func (r *renewal) choose(ctx context.Context, ordered bool) (*policy.Release, []policy.Finding, error) {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	offers, err := r.feed.Check(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read channel %s: %w", r.sv.cfg.Launcher.Channel, err)
+	}
+	facts, err := r.facts(offers, ordered)
+	if err != nil {
+		return nil, nil, err
+	}
+	pick, findings, err := policy.Choose(facts, func(number string) (policy.Release, error) { return r.feed.Resolve(ctx, number) })
+	if pick != nil && pick.Version.Digest == r.digest() { // the one that runs, installed by hand
+		return nil, findings, r.folder.Raise(named(pick.Version))
+	}
+	return pick, findings, err
+}
+
+func named(v journal.Version) self.Launcher {
+	return self.Launcher{Version: v.Number, Digest: v.Digest, Epoch: v.Epoch}
+}
+
+// facts says of launchers what the gates ask of versions.
+func (r *renewal) facts(offers policy.Offers, ordered bool) (policy.Facts, error) {
+	rec, err := r.folder.Record()
+	if err != nil {
+		return policy.Facts{}, err
+	}
+	id, err := hostID(r.sv.disk, r.sv.cfg.stateFile("host-id"))
+	if err != nil {
+		return policy.Facts{}, err
+	}
+	st := journal.State{HighWater: rec.HighWater, Pause: r.sv.engine.Status().State.Pause}
+	if rec.Now.Digest != "" {
+		st.Good = []journal.Version{{Number: rec.Now.Version, Digest: rec.Now.Digest, Epoch: rec.Now.Epoch}}
+	}
+	for _, x := range rec.Refused {
+		st.Quarantine = append(st.Quarantine, journal.Mark{Number: x.Version, Digest: x.Digest, Reason: x.Reason, At: x.At})
+	}
+	if ordered {
+		st.Want = &journal.Want{Now: true}
+	}
+	return policy.Facts{State: st, HighWater: rec.HighWater, Now: time.Now(), Offers: offers,
+		Host: policy.Host{ID: id, Protocol: wire.Protocol}}, nil
+}
+
+// install fetches and verifies a launcher and puts it on trial.
+func (r *renewal) install(ctx context.Context, pick policy.Release) error {
+	v := pick.Version
+	r.tell("fetching launcher "+v.Number, nil)
+	if err := r.obtain(ctx, v); err != nil {
+		return fmt.Errorf("launcher %s: %w", v.Number, err)
+	}
+	if err := r.isLauncher(ctx, r.folder.File(v.Digest)); err != nil {
+		return fmt.Errorf("launcher %s: %w", v.Number, err)
+	}
+	if runs, err := host.Pointed(r.link); err != nil || runs != r.exe {
+		return fmt.Errorf("%s does not start the launcher that runs, %s: restart the service first", r.link, r.exe)
+	}
+	before, err := r.folder.Keep(r.exe, version)
+	if err != nil {
+		return err
+	}
+	if err := r.folder.Collect(before.Digest, v.Digest); err != nil {
+		r.sv.log.Warn("old launchers stay on the disk", "err", err)
+	}
+	if why := r.disturbs(); why != "" || ctx.Err() != nil {
+		return fmt.Errorf("launcher %s waits: %s", v.Number, why)
+	}
+	return r.handOver(self.Trial{Target: named(v), Previous: before, Link: r.link})
+}
+
+// obtain puts verified bytes in their place.
+func (r *renewal) obtain(ctx context.Context, v journal.Version) error {
+	part := filepath.Join(r.sv.cfg.stateFile(selfFolder), v.Digest+".part")
+	if err := r.feed.Fetch(ctx, v, part, func(int64, int64) {}); err != nil {
+		return err
+	}
+	defer r.drop(part)
+	if err := r.feed.Verify(ctx, v, part); err != nil {
+		return err
+	}
+	f, err := os.Open(part)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r.feed.mu.Lock()
+	keys := r.feed.view.Trust.Minisign
+	r.feed.mu.Unlock()
+	return r.folder.Place(self.Artifact{Launcher: named(v), Minisig: v.Minisig, Keys: keys}, f)
+}
+
+func (r *renewal) drop(part string) {
+	for _, name := range []string{part, part + ".etag"} {
+		_ = os.Remove(name) // Collect removes it with the next launcher
+	}
+}
+
+// versionText is what a launcher says of itself. A program of another kind that was published in the launchers'
+// channel by mistake does not.
+const versionText = "turnstone launcher "
+
+func (r *renewal) isLauncher(ctx context.Context, file string) error {
+	ctx, cancel := context.WithTimeout(ctx, checkSelf)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, file, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("does not run here: %w", err)
+	}
+	if !strings.HasPrefix(string(out), versionText) {
+		return fmt.Errorf("is no launcher: asked for its version it says %.60q", out)
+	}
+	return nil
+}
+
+// handOver puts the new launcher on trial, with a guard that is a process of the one that runs.
+func (r *renewal) handOver(t self.Trial) error {
+	if err := r.folder.Begin(t); err != nil {
+		return err
+	}
+	pid := os.Getpid()
+	if host.Managed() {
+		pid = 0 // the manager makes another
+	}
+	within := r.sv.cfg.Launcher.Trial + guardGrace
+	argv := append([]string{t.Link, guardVerb, r.sv.cfg.stateFile(selfFolder), t.Target.Digest, strconv.Itoa(pid), within.String()}, os.Args...)
+	if err := host.Spawn(r.folder.File(t.Previous.Digest), argv); err != nil {
+		return fmt.Errorf("start the guard: %w", errors.Join(err, r.folder.Back(t.Target.Digest, "")))
+	}
+	r.tell("launcher "+t.Target.Version+" takes over from "+t.Previous.Version, nil)
+	return errRenewing
+}
+
+// leave makes room for the launcher that the link starts. Payloads go on meanwhile, as they do when a launcher
+// dies. It returns only to fail.
+func (r *renewal) leave() error {
+	_, digest, _ := self.Find(r.exe)
+	if r.failed != "" {
+		if err := r.folder.Back(digest, r.failed); err != nil {
+			return err
+		}
+	}
+	if host.Managed() {
+		os.Exit(codeRenew)
+	}
+	err := host.Become(r.link, os.Args)
+	r.sv.log.Error("the next launcher cannot be started", "err", err)
+	if t, terr := r.folder.Trial(); terr == nil && t != nil {
+		err = errors.Join(err, r.folder.Back(t.Target.Digest, err.Error()))
+	}
+	return errors.Join(err, host.Become(r.link, os.Args))
+}
+
+// report ends the trial of this launcher, if it is on one, and says whether it stays.
+func (r *renewal) report(ctx context.Context) (stays bool) {
+	_, digest, _ := self.Find(r.exe)
+	if !r.folder.OnTrial(digest) {
+		return true
+	}
+	bounded, cancel := context.WithTimeout(ctx, r.sv.cfg.Launcher.Trial)
+	defer cancel()
+	err := r.works(bounded)
+	if err == nil {
+		err = r.folder.Report(digest)
+	}
+	switch {
+	case err == nil:
+		r.tell("launcher "+version+" has taken over", nil)
+		return true
+	case ctx.Err() != nil: // stopped; the next start goes on with the trial
+	default:
+		r.failed = "did not report in: " + err.Error()
+		r.tell("the launcher before this one comes back", err)
+		close(r.leaving)
+	}
+	return false
+}
+
+// works waits until this launcher does all that one is for: the engine has its journal, clients are answered and
+// operators too.
+func (r *renewal) works(ctx context.Context) error {
+	select {
+	case <-r.sv.serves():
+	case <-ctx.Done():
+		return errors.New("no version serves")
+	}
+	client := control.NewClient(r.sv.cfg.Control.Socket)
+	for {
+		st, err := client.Status(ctx)
+		switch {
+		case err != nil:
+			err = fmt.Errorf("operators are not answered: %w", err)
+		case !r.sv.engine.Status().Saved:
+			err = errors.New("the engine does not run")
+		case st.Active != nil && st.Health != control.Healthy:
+			err = errors.New("the service is not healthy: " + st.Trouble)
+		default:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// tell is a line for people and programs.
+func (r *renewal) tell(text string, err error) {
+	e := updater.Event{At: time.Now(), Kind: "launcher", Text: text}
+	if err != nil {
+		e.Err = err.Error()
+		if errors.Is(err, self.ErrRefused) || errors.Is(err, manifest.ErrVerify) || errors.Is(err, fetch.ErrDigest) {
+			e.Verdict = journal.Refused
+		}
+		r.sv.log.Warn(text, "kind", e.Kind, "err", err)
+	} else {
+		r.sv.log.Info(text, "kind", e.Kind)
+	}
+	r.sv.publish(e)
+}

@@ -1,0 +1,396 @@
+package self
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"aead.dev/minisign"
+	"github.com/minio/selfupdate"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
+)
+
+// The launchers of the tests: what is installed, and what is offered.
+var (
+	oldBytes = []byte("the launcher that was installed")
+	newBytes = bytes.Repeat([]byte("the launcher that is offered "), 200)
+	public   minisign.PublicKey
+	private  minisign.PrivateKey
+)
+
+func init() {
+	var err error
+	if public, private, err = minisign.GenerateKey(rand.Reader); err != nil {
+		panic(err)
+	}
+}
+
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+func artifact() Artifact {
+	r := minisign.NewReader(bytes.NewReader(newBytes))
+	_, _ = io.Copy(io.Discard, r)
+	return Artifact{
+		Launcher: Launcher{"2.0.0", digest(newBytes), 2},
+		Minisig:  string(r.SignWithComments(private, "trusted", "untrusted")), Keys: []string{public.String()},
+	}
+}
+
+type unlocked struct{}
+
+func (unlocked) Close() error { return nil }
+
+const (
+	installed = "opt/launcher" // the registered path
+	folder    = "state/launcher"
+)
+
+// pretend is a machine on a disk that loses power. A link is a file that holds the path of what it leads to: one
+// that holds anything else is a launcher itself. What selfupdate does is done to this disk in its order: the new
+// file, two renames, no sync.
+func pretend(d *durabletest.Disk) *Folder {
+	return New(folder, System{
+		Disk:  d,
+		Point: func(link, target string) error { return durable.WriteFile(d, link, []byte("-> "+target), 0o777) },
+		Lock:  func(string) (io.Closer, error) { return unlocked{}, nil },
+		Apply: func(r io.Reader, o selfupdate.Options) error {
+			b, err := io.ReadAll(r)
+			if err == nil && o.Verifier.Verify(b) != nil {
+				err = errors.New("not verified")
+			}
+			if err != nil {
+				return err
+			}
+			fresh := filepath.Join(filepath.Dir(o.TargetPath), ".launcher.new")
+			f, err := d.OpenFile(fresh, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, o.TargetMode)
+			if err != nil {
+				return err
+			}
+			if _, err := f.Write(b); err != nil {
+				return err
+			}
+			return errors.Join(f.Close(), d.Rename(o.TargetPath, o.OldSavePath), d.Rename(fresh, o.TargetPath))
+		},
+	})
+}
+
+func fresh(t *testing.T) *durabletest.Disk {
+	t.Helper()
+	d := durabletest.New()
+	for _, dir := range []string{"opt", "state"} {
+		if err := durable.MkdirAll(d, dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := durable.WriteFile(d, installed, oldBytes, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// starts is the launcher that the registered path starts.
+func starts(t *testing.T, d durable.Disk, trial string) string {
+	t.Helper()
+	b, err := durable.ReadFile(d, installed, 1<<20)
+	if target, is := strings.CutPrefix(string(b), "-> "); is && err == nil {
+		b, err = durable.ReadFile(d, target, 1<<20)
+	}
+	switch {
+	case err == nil && bytes.Equal(b, oldBytes):
+		return "old"
+	case err == nil && bytes.Equal(b, newBytes):
+		return "new"
+	}
+	t.Fatalf("%s: the registered path starts no whole launcher: %v, %d bytes", trial, err, len(b))
+	return ""
+}
+
+// update is a whole self-update up to the moment when the new launcher is started.
+func update(f *Folder) error {
+	a := artifact()
+	if err := f.Place(a, bytes.NewReader(newBytes)); err != nil {
+		return err
+	}
+	before, err := f.Keep(installed, "1.0.0")
+	if err == nil {
+		err = f.Begin(Trial{Target: a.Launcher, Previous: before, Link: installed})
+	}
+	return err
+}
+
+// boot is what launchers do when they are started again and again, until one stays. The old one settles and
+// stays; the new one counts its try and reports in if it is good.
+func boot(t *testing.T, d *durabletest.Disk, good bool, trial string) string {
+	t.Helper()
+	f := pretend(d)
+	for n := range 5 {
+		which := starts(t, d, trial)
+		if which == "old" {
+			if err := f.Settle(digest(oldBytes)); err != nil && !d.Dead() {
+				t.Fatalf("%s: settle: %v", trial, err)
+			}
+			return which
+		}
+		goOn, err := f.Try(digest(newBytes), 100+n)
+		if d.Dead() {
+			return "dead"
+		}
+		if err != nil {
+			t.Fatalf("%s: try: %v", trial, err)
+		}
+		if !goOn || !good && f.OnTrial(digest(newBytes)) {
+			continue // it ends, and its manager starts what is registered
+		}
+		if f.OnTrial(digest(newBytes)) {
+			if err := f.Report(digest(newBytes)); err != nil && !d.Dead() {
+				t.Fatalf("%s: report: %v", trial, err)
+			}
+		}
+		return which
+	}
+	t.Fatalf("%s: no launcher stayed after 5 starts", trial)
+	return ""
+}
+
+// rested checks what is true when no trial is under way.
+func rested(t *testing.T, d *durabletest.Disk, which, trial string) {
+	t.Helper()
+	f := pretend(d)
+	if tr, err := f.Trial(); err != nil || tr != nil {
+		t.Fatalf("%s: the trial is not over: %v, %v", trial, tr, err)
+	}
+	if got := starts(t, d, trial); got != which {
+		t.Fatalf("%s: the %s launcher runs, the %s one is registered", trial, which, got)
+	}
+}
+
+// Power fails at every operation of a self-update: after it a whole launcher starts, and a good new one either
+// has not been begun or takes over. After that the update can be done once more.
+func TestUpdateSurvivesEveryCut(t *testing.T) {
+	var done bool
+	bad := func(t *testing.T, d *durabletest.Disk, trial string) { // there is always a way back from a new launcher
+		if which := boot(t, d, false, trial); which != "old" {
+			t.Fatalf("%s: a launcher that never reports in stays", trial)
+		}
+		rested(t, d, "old", trial)
+	}
+	run := func(d *durabletest.Disk) { done = update(pretend(d)) == nil }
+	durabletest.Sweep(t, func() *durabletest.Disk { return fresh(t) }, run, func(t *testing.T, d *durabletest.Disk, trial string) {
+		bad(t, d.Crash(1), trial)
+		if which := boot(t, d, true, trial); done && which != "new" {
+			t.Fatalf("%s: the update was begun, and the %s launcher runs", trial, which)
+		} else {
+			rested(t, d, which, trial)
+		}
+		if err := update(pretend(d)); err != nil {
+			t.Fatalf("%s: again: %v", trial, err)
+		}
+		if which := boot(t, d.Crash(0), true, trial); which != "new" {
+			t.Fatalf("%s: after another update the %s launcher runs", trial, which)
+		}
+	})
+}
+
+// Power fails at every operation of the starts that end a trial, of a good launcher and of a bad one.
+func TestBootSurvivesEveryCut(t *testing.T) {
+	for _, good := range []bool{true, false} {
+		want := map[bool]string{true: "new", false: "old"}[good]
+		start := func() *durabletest.Disk {
+			d := fresh(t)
+			if err := update(pretend(d)); err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		run := func(d *durabletest.Disk) { boot(t, d, good, "cut") }
+		durabletest.Sweep(t, start, run, func(t *testing.T, d *durabletest.Disk, trial string) {
+			which := boot(t, d, good, trial)
+			if which != want { // one cut costs a good launcher one of its tries
+				t.Fatalf("%s: the %s launcher stays, want %s", trial, which, want)
+			}
+			rested(t, d, which, trial)
+			r, err := pretend(d).Record()
+			if err != nil || good && (r.Now.Version != "2.0.0" || r.HighWater != 2) || !good && len(r.Refused) != 1 {
+				t.Fatalf("%s: record %+v, %v", trial, r, err)
+			}
+		})
+	}
+}
+
+// real is a folder on this machine, with links and with selfupdate itself.
+func real(t *testing.T) (*Folder, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "launcher")
+	return New(dir, System{
+		Disk: durable.OS(), Apply: selfupdate.Apply,
+		Point: func(link, target string) error {
+			return errors.Join(os.RemoveAll(link), os.Symlink(target, link))
+		},
+		Lock: func(name string) (io.Closer, error) { return durable.Lock(name) },
+	}), dir
+}
+
+func TestPlaceWithSelfupdate(t *testing.T) {
+	f, dir := real(t)
+	if err := f.Place(artifact(), bytes.NewReader(newBytes)); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(f.File(digest(newBytes)))
+	if err != nil || !bytes.Equal(got, newBytes) {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, digest(newBytes)))
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
+	}
+	if err := f.Place(artifact(), nil); err != nil {
+		t.Errorf("a second time, without the bytes: %v", err)
+	}
+	if found, sum, ok := Find(f.File(digest(newBytes))); !ok || found != dir || sum != digest(newBytes) {
+		t.Errorf("found %s, %s, %v", found, sum, ok)
+	}
+}
+
+// Wrong bytes, a wrong signature and an untrusted key are refused before anything is written.
+func TestPlaceRefuses(t *testing.T) {
+	stranger, _, err := minisign.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := artifact()
+	r := minisign.NewReader(bytes.NewReader(oldBytes))
+	_, _ = io.Copy(io.Discard, r)
+	other.Minisig = string(r.SignWithComments(private, "trusted", "untrusted"))
+	unknown := artifact()
+	unknown.Keys = []string{stranger.String()}
+	unsigned := artifact()
+	unsigned.Minisig = ""
+	path := artifact()
+	path.Digest = "../../etc"
+	for name, c := range map[string]struct {
+		a    Artifact
+		data []byte
+	}{
+		"digest": {artifact(), append([]byte("x"), newBytes...)}, "signature of other bytes": {other, newBytes},
+		"unknown key": {unknown, newBytes}, "no signature": {unsigned, newBytes}, "no digest": {path, newBytes},
+	} {
+		f, dir := real(t)
+		if err := f.Place(c.a, bytes.NewReader(c.data)); !errors.Is(err, ErrRefused) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: something was written: %v", name, err)
+		}
+		if err := f.Begin(Trial{Target: c.a.Launcher, Previous: Launcher{Digest: digest(oldBytes)}, Link: filepath.Join(filepath.Dir(dir), "l")}); err == nil {
+			t.Errorf("%s: what was refused was put on trial", name)
+		}
+	}
+}
+
+// fake is a process that ends when it is told.
+type fake struct{ dead, killed bool }
+
+func (p *fake) Ended(time.Duration) bool { return p.dead }
+func (p *fake) Kill()                    { p.killed, p.dead = true, true }
+
+// onTrial is a real folder whose new launcher is on trial.
+func onTrial(t *testing.T) (*Folder, string) {
+	t.Helper()
+	f, _ := real(t)
+	exe := filepath.Join(t.TempDir(), "launcher")
+	if err := os.WriteFile(exe, oldBytes, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	before, err := f.Keep(exe, "1.0.0")
+	if err == nil {
+		err = f.Place(artifact(), bytes.NewReader(newBytes))
+	}
+	if err == nil {
+		err = f.Begin(Trial{Target: artifact().Launcher, Previous: before, Link: exe})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, exe
+}
+
+func leadsTo(t *testing.T, f *Folder, exe string, b []byte) {
+	t.Helper()
+	if to, err := os.Readlink(exe); err != nil || to != f.File(digest(b)) {
+		t.Errorf("the link leads to %s, %v", to, err)
+	}
+}
+
+func TestGuard(t *testing.T) {
+	target := digest(newBytes)
+	t.Run("a launcher that hangs is ended", func(t *testing.T) {
+		f, exe := onTrial(t)
+		leadsTo(t, f, exe, newBytes)
+		p := &fake{}
+		if back, err := f.Guard(t.Context(), Guard{Target: target, Within: time.Millisecond, Process: p}); err != nil || !back || !p.killed {
+			t.Errorf("went back %v, killed %v, %v", back, p.killed, err)
+		}
+		leadsTo(t, f, exe, oldBytes)
+		if r, err := f.Record(); err != nil || len(r.Refused) != 1 || r.Refused[0].Digest != target {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+	t.Run("one that ended goes back at once", func(t *testing.T) {
+		f, exe := onTrial(t)
+		if back, err := f.Guard(t.Context(), Guard{Target: target, Within: time.Hour, Process: &fake{dead: true}}); err != nil || !back {
+			t.Errorf("went back %v, %v", back, err)
+		}
+		leadsTo(t, f, exe, oldBytes)
+	})
+	t.Run("one that has reported in is let be", func(t *testing.T) {
+		f, exe := onTrial(t)
+		if err := f.Report(target); err != nil {
+			t.Fatal(err)
+		}
+		p := &fake{}
+		if back, err := f.Guard(t.Context(), Guard{Target: target, Within: 0, Process: p}); err != nil || back || p.killed {
+			t.Errorf("went back %v, killed %v, %v", back, p.killed, err)
+		}
+		leadsTo(t, f, exe, newBytes)
+		if err := f.Report(target); !errors.Is(err, ErrOver) {
+			t.Errorf("reported in twice: %v", err)
+		}
+	})
+}
+
+// Collect keeps what a record names and removes the rest, downloads too.
+func TestCollect(t *testing.T) {
+	f, _ := onTrial(t)
+	if err := f.Report(digest(newBytes)); err != nil {
+		t.Fatal(err)
+	}
+	stale := strings.Repeat("ab", 32)
+	for _, err := range []error{
+		os.MkdirAll(filepath.Dir(f.File(stale)), 0o755), os.WriteFile(f.File(stale), nil, 0o755),
+		os.WriteFile(filepath.Join(f.dir, stale+".part"), nil, 0o600), f.Collect(),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(f.dir, stale+"*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+	if !f.whole(digest(newBytes)) || !f.whole(digest(oldBytes)) {
+		t.Error("a launcher that a record names was removed")
+	}
+}
