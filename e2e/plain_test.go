@@ -3,7 +3,9 @@ package e2e
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -60,7 +62,7 @@ func script(t *testing.T, version, manners string) string {
 // scripted is a stage of such programs.
 func scripted(t *testing.T, health string) *stage.Stage {
 	t.Helper()
-	python := need(t, "python3")
+	python := interpreter(t)
 	s := staged(t, quick(map[string]string{
 		"payload": fmt.Sprintf("kind = \"plain\"\nuser = \"same\"\ncommand = [%q, \"{{.File}}\", \"{{.Port}}\", \"{{.Data}}\"]\n", python),
 		"health":  health,
@@ -70,6 +72,16 @@ func scripted(t *testing.T, health string) *stage.Stage {
 	launch(t, s)
 	serving(t, s, "1.0.0")
 	return s
+}
+
+// interpreter is python itself: what is found by its name may be a script of a version manager.
+func interpreter(t *testing.T) string {
+	t.Helper()
+	out, err := exec.Command(need(t, "python3"), "-c", "import sys; print(sys.executable)").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 var plainLoad = load.Options{NoSlow: true, Workers: map[load.Class]int{load.Fresh: 8}}
@@ -111,7 +123,7 @@ func TestTCPAndExecProbe(t *testing.T) {
 		"exec": fmt.Sprintf("probe = \"exec\"\ncommand = [%q, \"{{.File}}\"]\n", judge),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := scripted(t, health+"interval = \"100ms\"\ngood = 2\nready_timeout = \"2s\"\ntimeout = \"1s\"\n")
+			s := scripted(t, health+"interval = \"100ms\"\ngood = 2\nready_timeout = \"4s\"\ntimeout = \"1s\"\n")
 			r := underLoad(t, s, plainLoad, func(*load.Load) {
 				publish(t, s, "1.1.0", script(t, "1.1.0", ""))
 				operator(t, s, 0, "update", "--now", "--follow")

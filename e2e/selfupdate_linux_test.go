@@ -166,7 +166,7 @@ func TestSelfUpdateGoesBack(t *testing.T) {
 			if now := pids(t, s)["1.0.0"]; now != payload {
 				t.Errorf("process %d serves, before it was %d", now, payload)
 			}
-			operator(t, s, 10, "self-update")
+			says(t, operator(t, s, 10, "self-update"), "did not report in here before")
 		})
 	}
 }

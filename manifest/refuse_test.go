@@ -123,8 +123,6 @@ func (v *vendor) tamper(name, old, new string) {
 	v.writeFile(name, bytes.Replace(data, []byte(old), []byte(new), 1))
 }
 
-func (v *vendor) name(role string) string { return metadataName(role, v.set.Version(role)) }
-
 func (v *vendor) targetName(role, path string) string {
 	return targetName(path, digestOf(v.set.documents[path]))
 }

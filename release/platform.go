@@ -1,10 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"path/filepath"
 	"regexp"
-	"strings"
 )
 
 // binary is one file to be released for one platform.
@@ -50,6 +48,3 @@ func onePerPlatform(all []binary) error {
 	}
 	return nil
 }
-
-// platforms lists a release's platforms for people.
-func platforms(list []string) string { return fmt.Sprintf("for %s", strings.Join(list, ", ")) }

@@ -14,7 +14,6 @@ import (
 type rig struct {
 	*world
 	t     *testing.T
-	held  chan struct{}
 	ended chan error
 	stop  context.CancelFunc
 }

@@ -164,7 +164,7 @@ func TestCrashExcusesWhatWasOpen(t *testing.T) {
 	begun := time.Now()
 	at := func(ms int) time.Time { return begun.Add(time.Duration(ms) * time.Millisecond) }
 	l := &Load{begun: begun, book: newBook()}
-	for _, x := range []loss{
+	l.book.losses = []loss{
 		{KeepAlive, retryable, at(0), at(5010), "open and cut"},
 		{Fresh, failed, at(4990), at(5900), "open and noticed late"},
 		{Stream, streamCut, at(0), at(5001), "a stream"},
@@ -172,8 +172,6 @@ func TestCrashExcusesWhatWasOpen(t *testing.T) {
 		{Fresh, failed, at(5001), at(5010), "opened after"},
 		{KeepAlive, retryable, at(0), at(4000), "broke before"},
 		{KeepAlive, retryable, at(0), at(6001), "broke long after"},
-	} {
-		l.book.losses = append(l.book.losses, x)
 	}
 	l.Crashed(at(5000))
 	r := l.Report()

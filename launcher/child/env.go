@@ -4,7 +4,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/turnstone-go/turnstone/internal/wire"
@@ -84,14 +83,5 @@ func addresses(addr map[string]string) string {
 		parts = append(parts, name+"="+a)
 	}
 	slices.Sort(parts)
-	return strings.Join(parts, ",")
-}
-
-// descriptors prints inherited listeners as in wire.EnvListen, the first one being descriptor next.
-func descriptors(ls []Listener, next int) string {
-	var parts []string
-	for i, l := range ls {
-		parts = append(parts, l.Name+"="+strconv.Itoa(next+i))
-	}
 	return strings.Join(parts, ",")
 }

@@ -294,3 +294,12 @@ func execProgram(args, env []string) error {
 func attributes(u User) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}}
 }
+
+// descriptors prints inherited listeners as in wire.EnvListen, the first one being descriptor next.
+func descriptors(ls []Listener, next int) string {
+	var parts []string
+	for i, l := range ls {
+		parts = append(parts, l.Name+"="+strconv.Itoa(next+i))
+	}
+	return strings.Join(parts, ",")
+}

@@ -32,6 +32,7 @@ type Socket struct {
 	ln      listener
 	raw     syscall.RawConn
 
+	//lint:ignore U1000 used on Windows alone
 	exchange sync.Mutex // a Proxy may put another listener in place when it is made
 }
 

@@ -167,7 +167,7 @@ func fuzzPackage(ctx context.Context, dir string) error {
 			cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^Fuzz"+string(name)+"$", "-fuzztime="+fuzzTime, ".")
 			cmd.Dir = dir
 			if err := attached(cmd); err != nil {
-				return fmt.Errorf("Fuzz%s in %s: %w", name, filepath.Base(dir), err)
+				return fmt.Errorf("fuzz %s in %s: %w", name, filepath.Base(dir), err)
 			}
 		}
 	}

@@ -48,11 +48,11 @@ var errTorn = errors.New("torn or overwritten: not a journal record")
 // parseRecord reads the record at the start of a slot. It is right if, and only if, printing what was read
 // gives the bytes that were read; that compares the checksum and refuses every second way to write a field.
 func parseRecord(slot []byte) (record, error) {
-	head, rest, found := bytes.Cut(slot[:min(len(slot), maxHeader)], []byte("\n"))
+	head, _, found := bytes.Cut(slot[:min(len(slot), maxHeader)], []byte("\n"))
 	var r record
 	var size uint32
 	n, _ := fmt.Sscanf(string(head), "turnstone-journal schema=%d seq=%d bytes=%d sha256=", &r.schema, &r.seq, &size)
-	rest = slot[min(len(head)+1, len(slot)):]
+	rest := slot[min(len(head)+1, len(slot)):]
 	if !found || n != 3 || int(size) > len(rest) {
 		return record{}, errTorn
 	}
