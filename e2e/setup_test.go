@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/turnstone-go/turnstone/e2e/stage"
+	"github.com/turnstone-go/turnstone/launcher/control"
 )
 
 // running starts the launcher and demands that it ends by itself with that exit code; what it printed is
@@ -169,7 +170,12 @@ func TestProgramCannotStart(t *testing.T) {
 	}
 	publish(t, s, "1.1.0", text)
 	unmoved(t, s, func() {
-		says(t, operator(t, s, 14, "update", "--now", "--follow"), "1.1.0", "exec format error", "launcher")
+		says(t, operator(t, s, 14, "update", "--now", "--follow"), "1.1.0", "exec format error", "launcher quarantine clear 1.1.0")
+		heldBack(t, s, "1.1.0", "quarantine", "--now") // no other try will make it a program
+		q := into[control.Quarantine](t, asked(t, s, 0, "quarantine"))
+		if len(q.Quarantine) != 1 || q.Quarantine[0].Number != "1.1.0" || q.Quarantine[0].Reason == "" {
+			t.Errorf("quarantine: %+v, want 1.1.0 and why", q.Quarantine)
+		}
 	})
 	kill(t, s)
 	edit(t, s, `command = ["{{.Exe}}"]`, `command = ["/no/such/program"]`)

@@ -102,10 +102,9 @@ func own(file string) {
 // ground is a machine with a site on it.
 type ground struct {
 	*site
-	t    *testing.T
-	sv   *service
-	dir  string
-	data string
+	t   *testing.T
+	sv  *service
+	dir string
 
 	fences  atomic.Uint64
 	fenced  atomic.Bool // the journal cannot be written

@@ -171,8 +171,8 @@ func TestRunsAlone(t *testing.T) {
 		t.Error("a program alone does not keep connections")
 	}
 	c.say("GET /slow?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n")
-	//lint:ignore SA4006 on Windows terminate ends the test here
 	late := dialClient(t, tcpAddr(strings.TrimSpace(addr)))
+	defer late.Close()
 	if err := terminate(t, cmd); err != nil {
 		t.Fatal(err)
 	}

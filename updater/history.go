@@ -101,11 +101,10 @@ func (u *Updater) mark(p Phase) {
 	}
 }
 
-// close ends the story once idle is saved, and clears up behind it.
+// close ends the story once idle is saved.
 func (u *Updater) close(st State) {
 	if st.Phase == journal.Idle && u.story != nil {
 		u.end(st)
-		u.collect(st) // now that idle is saved the journal names fewer versions
 	}
 }
 

@@ -181,13 +181,14 @@ func (u *Updater) baseline(ctx context.Context, st State) Version {
 	return v
 }
 
-// retire sends away every version but the active one, and keeps the proof that this one passed.
+// retire sends away every version but the active one, keeps the proof that this one passed, and collects.
 func (u *Updater) retire(ctx context.Context, st *State) error {
 	active := st.Good[0]
 	u.retireOthers(active)
 	if err := u.Store.Prove(active); err != nil {
 		return fmt.Errorf("write that %s is proven: %w", active.Number, err)
 	}
+	u.collect(*st)
 	return nil
 }
 
@@ -238,6 +239,7 @@ func (u *Updater) discard(ctx context.Context, st *State) error {
 	if st.Verdict == journal.Bad {
 		u.emit(Event{Kind: "quarantine", Number: v.Number, Text: "is not tried again: " + st.Reason})
 	}
+	u.collect(*st)
 	return nil
 }
 

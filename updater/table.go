@@ -22,7 +22,7 @@ var table = map[Phase]row{
 	journal.Warming:    {(*Updater).warm, journal.Switching, journal.Discarding, true},    // up beside Good[0] and healthy
 	journal.Switching:  {(*Updater).cutover, journal.Probation, journal.Reverting, false}, // it accepts, Good[0] is parked
 	journal.Probation:  {(*Updater).observe, journal.Retiring, journal.Reverting, true},   // Good[0] stays warm; then commit
-	journal.Retiring:   {(*Updater).retire, journal.Idle, journal.Idle, false},            // drain the old one
+	journal.Retiring:   {(*Updater).retire, journal.Idle, journal.Idle, false},            // drain the old one, collect garbage
 	journal.Reverting:  {(*Updater).revert, journal.Discarding, journal.Reverting, false}, // traffic back to Good[0] or the next good one
 	journal.Discarding: {(*Updater).discard, journal.Idle, journal.Idle, false},           // drain the candidate, keep its evidence
 }

@@ -52,4 +52,4 @@ func holder(f *os.File) string {
 }
 
 // Close frees the lock.
-func (l *LockFile) Close() error { return l.file.Close() }
+func (l *LockFile) Close() error { return errors.Join(unlock(l.file), l.file.Close()) }

@@ -120,3 +120,42 @@ func TestLockNeedsItsDirectory(t *testing.T) {
 		t.Errorf("lock in a missing directory: %v", err)
 	}
 }
+
+// A lock that was closed is free, even while other goroutines start processes: a child shares every
+// descriptor of its parent until it becomes its own program.
+func TestClosedLockIsFreeWhileProcessesStart(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			if err := exec.Command(exe, "-test.run=^$").Run(); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	lock := filepath.Join(t.TempDir(), "lock")
+	for n := range 3000 {
+		l, err := durable.Lock(lock)
+		if err != nil {
+			t.Errorf("time %d: %v", n, err)
+			break
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

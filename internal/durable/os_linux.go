@@ -44,3 +44,17 @@ func lock(f *os.File) error {
 	}
 	return locked
 }
+
+// unlock frees the lock at once. Closing alone would not while a child that another goroutine is starting
+// still shares the descriptor, which it does from its fork to its exec.
+func unlock(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var freed error
+	if err := raw.Control(func(fd uintptr) { freed = unix.Flock(int(fd), unix.LOCK_UN) }); err != nil {
+		return err
+	}
+	return freed
+}
