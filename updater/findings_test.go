@@ -59,7 +59,9 @@ func TestFindingsAreNotStale(t *testing.T) {
 		must(t, r.order(Order{Kind: OrderResume}))
 		r.u.Tune(Tuning{Config: "beef"})
 		r.pass(0)
-		if !r.passes("1.2.0", "quarantine") {
+		// The look at the channel that follows the resumption may come before or after the new configuration; if
+		// after, 1.2.0 is under way already.
+		if st := r.u.Status().State; st.Phase == journal.Idle && st.Candidate == nil && !r.passes("1.2.0", "quarantine") {
 			t.Error("still in quarantine under a new configuration")
 		}
 	})

@@ -179,7 +179,7 @@ func (u *Updater) yielding(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.orders) > 0 {
+	if len(u.orders) > 0 || u.tuning != nil && u.status.State.Phase == journal.Idle { // came since Run last looked
 		cancel(errOrder)
 	}
 	u.yield = cancel

@@ -59,18 +59,21 @@ func (b *bench) idle(ctx context.Context) (err error) {
 	return nil
 }
 
-// cpuOf is the time that the threads of a process have run, as the kernel's scheduler counts it: in
+// cpuOf is the time that the threads of some processes have run, as the kernel's scheduler counts it: in
 // nanoseconds, where /proc/PID/stat has ticks of 10 ms.
-func cpuOf(pid int) (time.Duration, error) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(files) == 0 {
-		return 0, fmt.Errorf("no scheduler's account of process %d: %w", pid, errors.Join(err, os.ErrNotExist))
+func cpuOf(pids ...int) (sum time.Duration, err error) {
+	var files []string
+	for _, pid := range pids {
+		own, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		if err != nil || len(own) == 0 {
+			return 0, fmt.Errorf("no scheduler's account of process %d: %w", pid, errors.Join(err, os.ErrNotExist))
+		}
+		files = append(files, own...)
 	}
-	var sum time.Duration
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return 0, err
+			continue // the thread has ended
 		}
 		first, _, _ := strings.Cut(string(text), " ")
 		ns, err := strconv.ParseInt(first, 10, 64)

@@ -30,7 +30,7 @@ func (b *bench) steady(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	alone, stop, err := b.alone(ctx, good)
+	alone, pid, stop, err := b.alone(ctx, good)
 	if err != nil {
 		return err
 	}
@@ -46,31 +46,46 @@ func (b *bench) steady(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, proxy.close()) }()
 
-	c := comparison{addrs: [3]string{alone, handoff.Listen, proxy.Listen}, pairs: b.runs(steadyPairs, 3), each: 500 * time.Millisecond}
+	c := comparison{pairs: b.runs(steadyPairs, 3), each: 500 * time.Millisecond, servers: [3]server{{alone, []int{pid}}}}
+	for i, s := range []*service{handoff, proxy} {
+		st, err := s.Client().Status(ctx)
+		if err != nil {
+			return err
+		}
+		c.servers[i+1] = server{s.Listen, []int{s.PID(), st.Processes[0].PID}}
+	}
 	if err := c.run(ctx, false); err != nil {
 		return err
 	}
-	b.ratio("handoff: requests/s, kept-alive connections", c, 1, steadyLeast)
-	b.ratio("proxy: requests/s, kept-alive connections", c, 2, 0)
+	b.ratio("handoff: requests/s, kept-alive connections", c.rps, 1, steadyLeast)
+	b.ratio("  its CPU for a request, launcher included", c.cpu, 1, 0)
+	b.ratio("proxy: requests/s, kept-alive connections", c.rps, 2, 0)
 	if err := c.run(ctx, true); err != nil {
 		return err
 	}
-	b.ratio("handoff: requests/s, a connection each", c, 1, 0)
-	b.ratio("proxy: requests/s, a connection each", c, 2, 0)
+	b.ratio("handoff: requests/s, a connection each", c.rps, 1, 0)
+	b.ratio("  its CPU for a request, launcher included", c.cpu, 1, 0)
+	b.ratio("proxy: requests/s, a connection each", c.rps, 2, 0)
 	return nil
+}
+
+// server is where requests go, and the processes that have work with them.
+type server struct {
+	addr string
+	pids []int
 }
 
 // alone runs the same program without a launcher. Like a payload it gets a session of its own, where the
 // machine has a program for that: Linux shares the processors out by session before it does by process, so
 // a server in the session of its clients would be measured under another rule.
-func (b *bench) alone(ctx context.Context, l *line) (addr string, stop func(), err error) {
+func (b *bench) alone(ctx context.Context, l *line) (addr string, pid int, stop func(), err error) {
 	file, err := l.release("0.000.1") // no number of a release, whose file may be running then
 	if err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
 	addr = ln.Addr().String()
 	_ = ln.Close() // the program takes the port
@@ -80,7 +95,7 @@ func (b *bench) alone(ctx context.Context, l *line) (addr string, stop func(), e
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	if err := cmd.Start(); err != nil {
-		return "", nil, err
+		return "", 0, nil, err
 	}
 	stop = func() {
 		_ = cmd.Process.Kill() // it keeps nothing
@@ -90,47 +105,68 @@ func (b *bench) alone(ctx context.Context, l *line) (addr string, stop func(), e
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			_ = c.Close() // it was only to see that it listens
-			return addr, stop, nil
+			return addr, cmd.Process.Pid, stop, nil
 		}
 		stage.Wait(ctx, 10*time.Millisecond)
 	}
 	stop()
-	return "", nil, fmt.Errorf("%s does not listen", file)
+	return "", 0, nil, fmt.Errorf("%s does not listen", file)
 }
 
 // comparison is rounds of measurements, one of each server in a round.
 type comparison struct {
-	addrs [3]string // the first is what the others are compared with
-	pairs int
-	each  time.Duration
-	rps   [3][]float64
+	servers [3]server // the first is what the others are compared with
+	pairs   int
+	each    time.Duration
+	rps     [3][]float64
+	cpu     [3][]float64 // seconds for a request: what the rest of the machine does moves it less
 }
 
 func (c *comparison) run(ctx context.Context, fresh bool) error {
-	c.rps = [3][]float64{}
+	c.rps, c.cpu = [3][]float64{}, [3][]float64{}
 	for round := range c.pairs + 1 {
-		for turn := range c.addrs {
-			i := (turn + round) % len(c.addrs) // each is first as often as the others
-			rps, err := hammer(ctx, c.addrs[i], fresh, c.each)
+		for turn := range c.servers {
+			i := (turn + round) % len(c.servers) // each is first as often as the others
+			rps, cpu, err := c.one(ctx, c.servers[i], fresh)
 			if err != nil {
 				return err
 			}
 			if round > 0 { // the first round warms everything up
-				c.rps[i] = append(c.rps[i], rps)
+				c.rps[i], c.cpu[i] = append(c.rps[i], rps), append(c.cpu[i], cpu)
 			}
 		}
 	}
 	return nil
 }
 
+// one measures a server once.
+func (c *comparison) one(ctx context.Context, s server, fresh bool) (rps, cpu float64, err error) {
+	before, err := cpuOf(s.pids...)
+	if err != nil {
+		return 0, 0, err
+	}
+	begun := time.Now()
+	n, err := hammer(ctx, s.addr, fresh, c.each)
+	took := time.Since(begun)
+	if err != nil {
+		return 0, 0, err
+	}
+	after, err := cpuOf(s.pids...)
+	return float64(n) / took.Seconds(), (after - before).Seconds() / float64(n), err
+}
+
 // ratio adds how a server compares with the first; least 0 is for information.
-func (b *bench) ratio(name string, c comparison, i int, least float64) {
+func (b *bench) ratio(name string, values [3][]float64, i int, least float64) {
 	var ratios []float64
-	for pair, rps := range c.rps[i] {
-		ratios = append(ratios, rps/c.rps[0][pair])
+	for pair, v := range values[i] {
+		ratios = append(ratios, v/values[0][pair])
 	}
 	low, high := interval(ratios)
-	note := fmt.Sprintf("of the same program alone (%.0f/s); median of %d pairs with its 95 %% interval", median(c.rps[0]), len(ratios))
+	alone := fmt.Sprintf("%.0f/s", median(values[0]))
+	if m := median(values[0]); m < 1 {
+		alone = fmt.Sprintf("%.1f us", m*1e6)
+	}
+	note := fmt.Sprintf("of the same program alone (%s); median of %d pairs with its 95 %% interval", alone, len(ratios))
 	if least > 0 {
 		b.atLeast(least, name, median(ratios), "", note).between(low, high)
 		return
@@ -138,14 +174,13 @@ func (b *bench) ratio(name string, c comparison, i int, least float64) {
 	b.note(name, median(ratios), "", note).between(low, high)
 }
 
-// hammer sends requests as fast as the server answers and returns how many it answered in a second.
-func hammer(ctx context.Context, addr string, fresh bool, d time.Duration) (float64, error) {
+// hammer sends requests as fast as the server answers and returns how many it answered.
+func hammer(ctx context.Context, addr string, fresh bool, d time.Duration) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	var wg sync.WaitGroup
 	var n atomic.Int64
 	errs := make(chan error, clients)
-	begun := time.Now()
 	for range clients {
 		wg.Go(func() {
 			for ctx.Err() == nil {
@@ -157,12 +192,11 @@ func hammer(ctx context.Context, addr string, fresh bool, d time.Duration) (floa
 		})
 	}
 	wg.Wait()
-	took := time.Since(begun)
 	select {
 	case err := <-errs:
 		return 0, fmt.Errorf("requests to %s: %w", addr, err)
 	default:
-		return float64(n.Load()) / took.Seconds(), nil
+		return n.Load(), nil
 	}
 }
 
