@@ -47,7 +47,7 @@ type service struct {
 
 func TestServiceOfWindows(t *testing.T) {
 	programs, m := windows(t)
-	programs.Launcher = moved(t, programs.Launcher)
+	programs.Launcher = copied(t, programs.Launcher)
 	scmctl := filepath.Join(programs.Dir, "scmctl.exe")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", scmctl, "./scmctl")
 	build.Env = append(os.Environ(), "GOOS=windows", "CGO_ENABLED=0")
@@ -105,15 +105,19 @@ func TestWhatWineCannot(t *testing.T) {
 	}
 }
 
-// moved puts the launcher where Windows programs live: a path with a space in it.
-func moved(t *testing.T, launcher string) string {
+// copied puts a launcher where Windows programs live: a path with a space in it. Other tests run the original.
+func copied(t *testing.T, launcher string) string {
 	t.Helper()
 	dir := filepath.Join(filepath.Dir(launcher), "Program Files")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	to := filepath.Join(dir, filepath.Base(launcher))
-	if err := os.Rename(launcher, to); err != nil {
+	data, err := os.ReadFile(launcher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return to
