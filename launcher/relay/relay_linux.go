@@ -18,8 +18,42 @@ func listen(network, address string) (net.Listener, error) {
 	// Go would make a multipath TCP socket where the kernel has it. Programs that inherit the socket do not
 	// expect one, and the accept queue could then not be read.
 	lc.SetMultipathTCP(false)
-	return lc.Listen(context.Background(), network, address) // never blocks: the address is not a name to look up
+	ln, err := lc.Listen(context.Background(), network, address) // never blocks: the address is not a name to look up
+	if err != nil {
+		return nil, err
+	}
+	return hold(ln)
 }
+
+// hold takes a listener out of Go's poller. It would cost 7 % of a core at 10,000 connections a second.
+func hold(ln net.Listener) (net.Listener, error) {
+	defer ln.Close() // a duplicate is kept
+	l, ok := ln.(listener)
+	if !ok {
+		return nil, fmt.Errorf("%w: %T", ErrNotListener, ln)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		// The path belongs to every process that holds the socket. If closing our descriptor removed it, the
+		// others would listen where nobody can reach them.
+		u.SetUnlinkOnClose(false)
+	}
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := duplicate(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &rawListener{addr: l.Addr(), handle: uintptr(fd)}, nil
+}
+
+func duplicate(raw syscall.RawConn) (fd int, err error) {
+	cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(cerr, err)
+}
+
+func closeSocket(fd uintptr) error { return unix.Close(int(fd)) }
 
 func inUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
 
@@ -29,11 +63,39 @@ func adopt(c syscall.Conn) (net.Listener, error) {
 	if !ok {
 		return nil, fmt.Errorf("%T is no file", c)
 	}
-	return net.FileListener(f)
+	ln, err := net.FileListener(f)
+	if err != nil {
+		return nil, err
+	}
+	return hold(ln)
 }
 
-// acceptor returns what a Proxy accepts on: the socket itself.
-func acceptor(s *Socket) (listener, error) { return s.ln, nil }
+// acceptor puts the socket into Go's poller, since in proxy mode the launcher itself waits on it.
+func acceptor(s *Socket) (listener, error) {
+	s.exchange.Lock()
+	defer s.exchange.Unlock()
+	held, ok := s.ln.(*rawListener)
+	if !ok {
+		return s.ln, nil // it was exchanged before
+	}
+	fd, err := duplicate(held)
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", s.name, err)
+	}
+	f := os.NewFile(uintptr(fd), s.name) // not blocking already, so FileListener's Fd leaves the flag alone
+	ln, err := net.FileListener(f)
+	_ = f.Close() // duplicated again
+	if err != nil {
+		return nil, fmt.Errorf("listen %s: %w", s.name, err)
+	}
+	next, err := open(s.name, s.network, ln)
+	if err != nil {
+		return nil, err
+	}
+	s.ln, s.raw = next.ln, next.raw
+	_ = held.Close() // the same socket lives on in ln
+	return s.ln, nil
+}
 
 // listening reads whether listen(2) was called on the socket.
 func listening(raw syscall.RawConn) (yes bool, err error) {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -220,6 +221,67 @@ func TestAResetThatLooksLikeAnEndIsSeen(t *testing.T) {
 			t.Error("an orderly end was taken for a reset")
 		}
 	})
+}
+
+// A socket that payloads accept on is not in Go's poller, which would wake the launcher for each of their
+// connections; one that a proxy accepts on is.
+func TestOnlyAProxyWaitsOnASocket(t *testing.T) {
+	s, err := Listen("http", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	if polled(t, s) {
+		t.Error("the launcher is woken for the connections of payloads")
+	}
+	var again *Socket
+	var aerr error
+	err = s.RawConn().Control(func(fd uintptr) {
+		dup, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := os.NewFile(uintptr(dup), "came back")
+		defer f.Close()
+		again, aerr = Adopt("http", s.Addr().String(), f)
+	})
+	if err := errors.Join(err, aerr); err != nil {
+		t.Fatal(err)
+	}
+	if polled(t, again) {
+		t.Error("likewise after the socket came back")
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+	NewProxy(s, Options{})
+	if !polled(t, s) {
+		t.Error("a proxy does not wait on its socket")
+	}
+}
+
+// polled says whether the socket is in an epoll set of this process, as /proc/PID/fdinfo has it; see proc(5).
+func polled(t *testing.T, s *Socket) bool {
+	t.Helper()
+	var st unix.Stat_t
+	var err error
+	cerr := s.RawConn().Control(func(fd uintptr) { err = unix.Fstat(int(fd), &st) })
+	if err := errors.Join(cerr, err); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("/proc/self/fdinfo/*")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no fdinfo: %v", err)
+	}
+	for _, file := range files {
+		text, _ := os.ReadFile(file) // the descriptor that read the folder is gone
+		for line := range strings.Lines(string(text)) {
+			if strings.HasPrefix(line, "tfd:") && strings.Contains(line, fmt.Sprintf(" ino:%x ", st.Ino)) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Without descriptors nothing can be accepted. The proxy says so and goes on when there are some again.

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
 	"syscall"
-	"time"
 )
 
 // listen makes a socket that no program accepts on by Go's own means. Go ties every net.Listener to the
@@ -79,43 +77,3 @@ func nonblock(syscall.RawConn) error { return nil }
 // gone is always false: Windows discards what was received when a reset arrives, so there is nothing
 // left to read that would be worth waiting for.
 func gone(net.Conn) bool { return false }
-
-// rawListener is a listening socket that this process holds and does not accept on.
-type rawListener struct {
-	addr net.Addr
-
-	mu     sync.RWMutex // held for reading while the handle is lent
-	handle uintptr
-	closed bool
-}
-
-var errNotHere = errors.New("only payloads accept on this socket")
-
-func (l *rawListener) Accept() (net.Conn, error)             { return nil, errNotHere }
-func (l *rawListener) Addr() net.Addr                        { return l.addr }
-func (l *rawListener) SetDeadline(time.Time) error           { return errNotHere }
-func (l *rawListener) SyscallConn() (syscall.RawConn, error) { return l, nil }
-
-// Control lends the handle to f.
-func (l *rawListener) Control(f func(fd uintptr)) error {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.closed {
-		return net.ErrClosed
-	}
-	f(l.handle)
-	return nil
-}
-
-func (l *rawListener) Read(func(uintptr) bool) error  { return errNotHere }
-func (l *rawListener) Write(func(uintptr) bool) error { return errNotHere }
-
-func (l *rawListener) Close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.closed {
-		return net.ErrClosed
-	}
-	l.closed = true
-	return closeSocket(l.handle)
-}

@@ -32,7 +32,6 @@ type Socket struct {
 	ln      listener
 	raw     syscall.RawConn
 
-	//lint:ignore U1000 used on Windows alone
 	exchange sync.Mutex // a Proxy may put another listener in place when it is made
 }
 
@@ -107,11 +106,6 @@ func open(name, network string, ln net.Listener) (*Socket, error) {
 	if !ok {
 		_ = ln.Close() // nothing was ever accepted on it
 		return nil, fmt.Errorf("listen %s: %w: %T", name, ErrNotListener, ln)
-	}
-	if u, ok := l.(*net.UnixListener); ok {
-		// The path belongs to every process that holds the socket. If closing our descriptor removed it, the
-		// others would listen where nobody can reach them.
-		u.SetUnlinkOnClose(false)
 	}
 	raw, err := l.SyscallConn()
 	if err != nil {
