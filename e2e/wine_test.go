@@ -1,21 +1,13 @@
 package e2e
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
@@ -119,71 +111,15 @@ func updateOnWindows(t *testing.T, mode string) {
 }
 
 // told checks and prints who has the connections of the service: in handoff mode the payload itself, in proxy
-// mode the launcher. The answer says the payload's Windows pid; who holds the server's end of the connection
-// is what Linux knows (Wine's server holds every socket beside its process).
+// mode the launcher.
 func told(t *testing.T, s *stage.Stage, mode string) {
 	t.Helper()
-	c, err := net.Dial("tcp", s.Listen)
+	p, err := s.Prove(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
-	fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: test\r\n\r\n")
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil {
-		t.Fatal(err)
+	if p.Mode() != mode || mode == "handoff" && !strings.Contains(strings.Join(p.Holders, " "), "store") {
+		t.Errorf("%s mode: %s", mode, p)
 	}
-	defer resp.Body.Close()
-	var who struct {
-		Version string
-		PID     int
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&who); err != nil {
-		t.Fatal(err)
-	}
-	holders := holders(t, c.LocalAddr().(*net.TCPAddr))
-	want := "launcher.exe"
-	if mode == "handoff" {
-		want = "store"
-	}
-	has := func(name string) bool {
-		return slices.ContainsFunc(holders, func(h string) bool { return strings.Contains(h, name) })
-	}
-	if !has(want) || mode == "handoff" && has("launcher.exe") {
-		t.Errorf("%s mode: the connection is held by %q", mode, holders)
-	}
-	t.Logf("%s: version %s, payload pid %d answered; its connection is held by %s", mode, who.Version, who.PID, strings.Join(holders, ", "))
-}
-
-// holders are the command lines of the processes that hold the server's end of a connection from client.
-func holders(t *testing.T, client *net.TCPAddr) []string {
-	t.Helper()
-	inode := ""
-	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		b, err := os.ReadFile(table)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(b)) { // sl local remote st tx:rx tr:tm retr uid timeout inode
-			f := strings.Fields(line)
-			if len(f) > 9 && strings.HasSuffix(f[2], fmt.Sprintf(":%04X", client.Port)) && f[3] == "01" {
-				inode = f[9]
-			}
-		}
-	}
-	var names []string
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	for _, fd := range fds {
-		if target, err := os.Readlink(fd); err != nil || target != "socket:["+inode+"]" {
-			continue
-		}
-		pid, _ := strconv.Atoi(strings.Split(fd, "/")[2])
-		line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		name, _, _ := strings.Cut(string(line), "\x00")
-		if !strings.Contains(name, "wineserver") && !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
+	t.Log(p)
 }

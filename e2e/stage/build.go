@@ -21,6 +21,7 @@ type Programs struct {
 	Launcher string
 	Release  string
 	Wine     string // scripts/wine, when launcher and example are Windows programs, else ""
+	bridge   string // e2e/bridge, likewise
 }
 
 // Build compiles the launcher and the release tool into dir.

@@ -29,6 +29,7 @@ type Options struct {
 	Command  string            // TOML of payload.command; "" is the example itself
 	Channels []string          // of the product, beside stable, which the launcher follows
 	Machine  *Machine          // where the launcher runs when it is a Windows program
+	Service  bool              // it runs as a service of the machine, not in the console
 }
 
 // Stage is one product, its repository and its launcher.
@@ -40,6 +41,8 @@ type Stage struct {
 	Config string // path of launcher.toml
 
 	machine  *Machine
+	service  bool
+	bridge   *bridge
 	server   *exec.Cmd
 	launcher *exec.Cmd
 	exited   chan error
@@ -52,7 +55,7 @@ func New(ctx context.Context, p Programs, o Options) (*Stage, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Stage{Programs: p, Home: home, Listen: o.Listen, Config: filepath.Join(home, "launcher.toml"), machine: o.Machine}
+	s := &Stage{Programs: p, Home: home, Listen: o.Listen, Config: filepath.Join(home, "launcher.toml"), machine: o.Machine, service: o.Service}
 	if s.Listen == "" {
 		if s.Listen, err = freeAddress(); err != nil {
 			return nil, err
@@ -70,6 +73,11 @@ func New(ctx context.Context, p Programs, o Options) (*Stage, error) {
 	}
 	if err := s.serve(ctx); err != nil {
 		return s, err
+	}
+	if s.machine != nil {
+		if s.bridge, err = newBridge(s.machine, p.bridge, home); err != nil {
+			return s, err
+		}
 	}
 	return s, s.writeConfig(o)
 }
@@ -176,7 +184,10 @@ func (s *Stage) writeConfig(o Options) error {
 
 // Launch starts the launcher and waits until it answers its operators.
 func (s *Stage) Launch(ctx context.Context) error {
-	cmd := s.command(context.WithoutCancel(ctx), "run")
+	if s.service {
+		return s.startService(ctx)
+	}
+	cmd := s.Command(context.WithoutCancel(ctx), "run")
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -190,7 +201,7 @@ func (s *Stage) Launch(ctx context.Context) error {
 			return false, fmt.Errorf("the launcher ended at once: %v\n%s", err, s.Log())
 		default:
 		}
-		_, err := s.Status(ctx)
+		_, err := s.Client().Status(ctx)
 		return err == nil, nil
 	})
 }
@@ -198,14 +209,22 @@ func (s *Stage) Launch(ctx context.Context) error {
 // Log is what the launcher and the server wrote.
 func (s *Stage) Log() string {
 	b, err := os.ReadFile(filepath.Join(s.Home, "launcher.log"))
+	if err == nil && s.service {
+		var own []byte
+		own, err = os.ReadFile(filepath.Join(s.State(), "log", "launcher.log"))
+		b = append(b, own...)
+	}
 	if err != nil {
-		return err.Error()
+		return string(b) + err.Error()
 	}
 	return string(b)
 }
 
 // Client speaks to the running launcher.
 func (s *Stage) Client() *control.Client {
+	if s.bridge != nil {
+		return control.NewClient(s.bridge.socket)
+	}
 	return control.NewClient(control.Address(s.State(), Product))
 }
 
@@ -228,7 +247,7 @@ func (s *Stage) until(ctx context.Context, cond func() (bool, error)) error {
 	return fmt.Errorf("waited %s in vain", patience)
 }
 
-// PID is the launcher's process.
+// PID is the launcher's process, as long as it is no service.
 func (s *Stage) PID() int { return s.launcher.Process.Pid }
 
 // Kill ends the launcher without a warning.
@@ -242,6 +261,9 @@ func (s *Stage) Kill() error {
 
 // Quit stops the launcher in order and returns its error, if it had one.
 func (s *Stage) Quit() error {
+	if s.service {
+		return s.endService()
+	}
 	if s.launcher == nil {
 		return nil
 	}
@@ -268,7 +290,7 @@ func (s *Stage) Quit() error {
 
 // Operator runs a command of the operator's and returns what it printed and its exit code.
 func (s *Stage) Operator(ctx context.Context, args ...string) (string, int) {
-	out, err := output(s.command(ctx, args...))
+	out, err := output(s.Command(ctx, args...))
 	var ee *exec.ExitError
 	if errors.As(err, &ee) {
 		return out, ee.ExitCode()
@@ -286,14 +308,17 @@ func (s *Stage) Close() error {
 		_ = s.server.Process.Kill() // it may have ended by itself
 		_ = s.server.Wait()
 	}
+	if s.bridge != nil {
+		err = errors.Join(err, s.bridge.close())
+	}
 	if s.log != nil {
 		_ = s.log.Close() // only the tests read it
 	}
 	return errors.Join(err, os.RemoveAll(s.Home))
 }
 
-// command is the launcher with its configuration.
-func (s *Stage) command(ctx context.Context, args ...string) *exec.Cmd {
+// Command is the launcher with its configuration, in its machine.
+func (s *Stage) Command(ctx context.Context, args ...string) *exec.Cmd {
 	args = append(args, "--config", s.seen(s.Config))
 	if s.machine != nil {
 		return s.machine.command(ctx, s.Launcher, args...)

@@ -47,7 +47,7 @@ func (f *Follower) Close() {
 // Serving waits until a version is active and no update is under way.
 func (s *Stage) Serving(ctx context.Context, version string) error {
 	err := s.until(ctx, func() (bool, error) {
-		st, err := s.Status(ctx)
+		st, err := s.Client().Status(ctx)
 		return err == nil && st.Active != nil && st.Active.Number == version && st.Phase == "idle", nil
 	})
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *Stage) Serving(ctx context.Context, version string) error {
 // Phase waits until the engine is in a phase, at most as long as every wait here.
 func (s *Stage) Phase(ctx context.Context, phase string) error {
 	err := s.until(ctx, func() (bool, error) {
-		st, err := s.Status(ctx)
+		st, err := s.Client().Status(ctx)
 		return err == nil && string(st.Phase) == phase, nil
 	})
 	if err != nil {

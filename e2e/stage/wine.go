@@ -3,7 +3,6 @@ package stage
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,17 +10,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-
-	"github.com/turnstone-go/turnstone/launcher/control"
+	"time"
 )
 
 // BuildWindows compiles the launcher for Windows, and the release tool and scripts/wine for this computer.
 func BuildWindows(ctx context.Context, dir string) (Programs, error) {
-	p := Programs{Dir: dir, Launcher: filepath.Join(dir, "launcher.exe"), Release: exe(dir, "release"), Wine: exe(dir, "wine")}
+	p := Programs{Dir: dir, Launcher: filepath.Join(dir, "launcher.exe"), Release: exe(dir, "release"), Wine: exe(dir, "wine"), bridge: filepath.Join(dir, "bridge.exe")}
 	err := errors.Join(
 		compile(ctx, p.Launcher, "./launcher", "", "windows"),
 		compile(ctx, p.Release, "./release", "", "linux"),
 		compile(ctx, p.Wine, "./scripts/wine", "", "linux"),
+		compile(ctx, p.bridge, "./e2e/bridge", "", "windows"),
 	)
 	return p, err
 }
@@ -81,16 +80,26 @@ func (s *Stage) seen(path string) string {
 	return "Z:" + strings.ReplaceAll(path, "/", `\`)
 }
 
-// Status is what the running launcher says of itself. In a machine it is asked by its own command, since its
-// pipe is there.
-func (s *Stage) Status(ctx context.Context) (control.Status, error) {
-	if s.machine == nil {
-		return s.Client().Status(ctx)
+// startService registers the launcher and starts it as everybody starts a service.
+func (s *Stage) startService(ctx context.Context) error {
+	if out, code := s.Operator(ctx, "install", "--unprotected"); code != 0 { // the folders are Linux's
+		return fmt.Errorf("install: exit code %d: %s", code, out)
 	}
-	var st control.Status
-	out, code := s.Operator(ctx, "status", "--json")
-	if code != 0 && code != int(control.NotHealthy) {
-		return st, fmt.Errorf("status: exit code %d: %s", code, out)
+	if _, err := s.machine.Run(ctx, "net", "start", Product); err != nil {
+		return fmt.Errorf("%w\n%s", err, s.Log())
 	}
-	return st, json.Unmarshal([]byte(out), &struct{ Result *control.Status }{&st})
+	return s.until(ctx, func() (bool, error) {
+		_, err := s.Client().Status(ctx)
+		return err == nil, nil
+	})
+}
+
+// endService stops the service in order and takes its registration out.
+func (s *Stage) endService() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	defer cancel()
+	if out, code := s.Operator(ctx, "uninstall"); code != 0 {
+		return fmt.Errorf("uninstall: exit code %d: %s", code, out)
+	}
+	return nil
 }

@@ -5,8 +5,10 @@
 // whose health fails. Every process, socket, signature and file is real; only the probation is shorter than
 // in production. Everything happens in a temporary folder and on loopback.
 //
-//	-json   the last line on standard output is one JSON object; the story goes to standard error
-//	-keep   leave the folder for a look around
+//	-json      the last line on standard output is one JSON object; the story goes to standard error
+//	-keep      leave the folder for a look around
+//	-windows   the launcher is a service of a Windows of its own (Wine): its service control manager
+//	           starts and stops it, and the load comes from this computer
 package main
 
 import (
@@ -29,10 +31,15 @@ import (
 func main() {
 	asJSON := flag.Bool("json", false, "print one JSON object as the last line")
 	keep := flag.Bool("keep", false, "leave the folder for a look around")
+	onWindows := flag.Bool("windows", false, "run the launcher as a service of Windows, under Wine")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	d := &demo{out: os.Stdout, keep: *keep}
+	if *keep && *onWindows {
+		fmt.Fprintln(os.Stderr, "demo: -keep and -windows exclude each other: the Windows ends with the demo")
+		os.Exit(2)
+	}
+	d := &demo{out: os.Stdout, keep: *keep, windows: *onWindows}
 	if *asJSON {
 		d.out = os.Stderr
 	}
@@ -65,10 +72,12 @@ type result struct {
 }
 
 type demo struct {
-	out    io.Writer
-	keep   bool
-	stage  *stage.Stage
-	result result
+	out     io.Writer
+	keep    bool
+	windows bool
+	machine *stage.Machine // with windows
+	stage   *stage.Stage
+	result  result
 }
 
 // release is one version of the demo's product.
@@ -96,10 +105,15 @@ func (d *demo) run(ctx context.Context) (err error) {
 		defer os.RemoveAll(programs.Dir)
 	}
 	begun := time.Now()
-	if d.stage, err = stage.New(ctx, programs, stage.Options{}); err != nil {
+	defer func() { err = errors.Join(err, d.close()) }()
+	if d.windows {
+		if d.machine, err = programs.Boot(ctx); err != nil {
+			return err
+		}
+	}
+	if d.stage, err = stage.New(ctx, programs, stage.Options{Machine: d.machine, Service: d.windows}); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.close()) }()
 	if err := d.first(ctx, files[0]); err != nil {
 		return err
 	}
@@ -142,7 +156,11 @@ func (d *demo) compile(ctx context.Context) ([]string, stage.Programs, error) {
 	if err != nil {
 		return nil, stage.Programs{}, err
 	}
-	programs, err := stage.Build(ctx, dir)
+	build := stage.Build
+	if d.windows {
+		build = stage.BuildWindows
+	}
+	programs, err := build(ctx, dir)
 	if err != nil {
 		return nil, programs, err
 	}
@@ -171,8 +189,21 @@ func (d *demo) first(ctx context.Context, file string) error {
 	if err := d.stage.Serving(ctx, "1.0.0"); err != nil {
 		return err
 	}
+	if d.windows {
+		d.say("the launcher, which net start has started, runs 1.0.0 at http://%s", d.stage.Listen)
+		return d.prove(ctx)
+	}
 	d.say("the launcher (pid %d) runs 1.0.0 at http://%s", d.stage.PID(), d.stage.Listen)
 	return nil
+}
+
+// prove says in which mode the traffic flows, by the processes that have to do with it.
+func (d *demo) prove(ctx context.Context) error {
+	p, err := d.stage.Prove(ctx)
+	if err == nil {
+		d.say("%s", p)
+	}
+	return err
 }
 
 // settle waits until the load flows: five hundred requests, or an error after half a minute.
@@ -198,7 +229,7 @@ func (d *demo) update(ctx context.Context, l *load.Load, r release, file string)
 		return err
 	}
 	d.say("load now: %s", l.InFlight())
-	cmd := exec.CommandContext(ctx, d.stage.Launcher, "update", "--now", "--follow", "--config", d.stage.Config)
+	cmd := d.stage.Command(ctx, "update", "--now", "--follow")
 	cmd.Stdout, cmd.Stderr = d.out, d.out
 	err := cmd.Run()
 	if code := cmd.ProcessState.ExitCode(); code != r.exit {
@@ -206,7 +237,12 @@ func (d *demo) update(ctx context.Context, l *load.Load, r release, file string)
 	}
 	d.say("exit code %d", r.exit)
 	if r.exit != 0 {
-		return d.whyItCameBack(ctx)
+		if err := d.whyItCameBack(ctx); err != nil {
+			return err
+		}
+	}
+	if d.windows {
+		return d.prove(ctx)
 	}
 	return nil
 }
@@ -265,10 +301,16 @@ func (d *demo) account(ctx context.Context, r load.Report) error {
 	return nil
 }
 
-func (d *demo) close() error {
-	if d.keep {
+func (d *demo) close() (err error) {
+	if d.keep && d.stage != nil {
 		d.say("left for you in %s: stop the launcher by `kill %d`", d.stage.Home, d.stage.PID())
 		return nil
 	}
-	return d.stage.Close()
+	if d.stage != nil {
+		err = d.stage.Close()
+	}
+	if d.machine != nil {
+		err = errors.Join(err, d.machine.Close())
+	}
+	return err
 }

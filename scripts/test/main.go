@@ -40,7 +40,8 @@ var parts = []part{
 	{"windows", 20 * time.Minute, onWindows},
 	{"race", 20 * time.Minute, race},
 	{"fuzz", 15 * time.Minute, fuzz},
-	{"demo", 10 * time.Minute, demo},
+	{"demo", 10 * time.Minute, demo()},
+	{"demo windows", 10 * time.Minute, demo("-windows")},
 }
 
 // errSkipped is wrapped by a part that this machine cannot run, with what is missing.

@@ -177,15 +177,17 @@ func fuzzPackage(ctx context.Context, dir string) error {
 }
 
 // demo runs the README's own demonstration and believes only its last line.
-func demo(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "run", "./scripts/demo", "-json")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	os.Stdout.Write(out)
-	if err != nil {
-		return err
+func demo(flags ...string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		cmd := exec.CommandContext(ctx, "go", append([]string{"run", "./scripts/demo", "-json"}, flags...)...)
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		os.Stdout.Write(out)
+		if err != nil {
+			return err
+		}
+		return checkDemo(out)
 	}
-	return checkDemo(out)
 }
 
 func crossed(ctx context.Context, goos, goarch, name string, args ...string) error {
