@@ -46,16 +46,16 @@ func loadRelease(set *manifest.Set, channel, version string) (doc manifest.Relea
 	return doc, data, true, err
 }
 
-// offer puts a release into a channel for all hosts.
-func offer(set *manifest.Set, product, channel string, release manifest.Release, data []byte) error {
+// offer puts a release into a channel for a share of its hosts.
+func offer(set *manifest.Set, channel string, release manifest.Release, data []byte, share int) error {
 	if err := set.SetTarget(channel, releasePath(channel, release.Version), data); err != nil {
 		return fmt.Errorf("add %s to channel %s: %w", release.Version, channel, err)
 	}
-	c, err := loadChannel(set, product, channel)
+	c, err := loadChannel(set, set.Product(), channel)
 	if err != nil {
 		return err
 	}
-	c.Offers = append(c.Offers, manifest.Offer{Version: release.Version, Epoch: release.Epoch, Share: manifest.AllHosts})
+	c.Offers = append(c.Offers, manifest.Offer{Version: release.Version, Epoch: release.Epoch, Share: share})
 	slices.SortFunc(c.Offers, func(a, b manifest.Offer) int { return cmp.Compare(b.Epoch, a.Epoch) })
 	for ; len(c.Offers) > keepOffers; c.Offers = c.Offers[:len(c.Offers)-1] {
 		oldest := c.Offers[len(c.Offers)-1].Version
@@ -74,6 +74,7 @@ func nextEpoch(set *manifest.Set, p product) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
+		highest = max(highest, c.MinEpoch)
 		for _, o := range c.Offers {
 			highest = max(highest, o.Epoch)
 		}

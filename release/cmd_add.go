@@ -25,6 +25,7 @@ const notesLimit = 16 << 10
 // addition is the command line of add.
 type addition struct {
 	version, channel, notesFile string
+	share                       string
 	files, platforms            []string
 	protocol                    manifest.Protocol
 }
@@ -48,6 +49,7 @@ func (a *app) addCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringArrayVar(&add.platforms, "platform", nil, "os/arch=FILE; may be given several times")
 	flags.StringVar(&add.channel, "channel", "", "channel that offers it (default: the first of the product)")
+	flags.StringVar(&add.share, "share", "100%", "share of the channel's hosts; 'release rollout' changes it later")
 	flags.StringVar(&add.notesFile, "notes", "", "file with the release notes")
 	flags.IntVar(&add.protocol.Min, "protocol-min", wire.Protocol, "oldest launcher protocol that the program speaks")
 	flags.IntVar(&add.protocol.Max, "protocol-max", wire.Protocol, "newest launcher protocol that the program speaks")
@@ -59,6 +61,7 @@ type added struct {
 	Version   string     `json:"version"`
 	Channel   string     `json:"channel"`
 	Epoch     uint64     `json:"epoch"`
+	Share     int        `json:"share"` // of the hosts, in basis points
 	Artifacts []artifact `json:"artifacts"`
 	pending
 }
@@ -71,7 +74,7 @@ type artifact struct {
 }
 
 func (a added) text(w io.Writer) {
-	line(w, "add", "%s to %s (epoch %d)", a.Version, a.Channel, a.Epoch)
+	line(w, "add", "%s to %s (epoch %d)", a.Version, whom(a.Share, a.Channel), a.Epoch)
 	for _, f := range a.Artifacts {
 		line(w, "artifact", "%s %s, %s, sha256 %s…", f.Platform, f.Name, size(f.SizeBytes), f.SHA256[:12])
 	}
@@ -81,6 +84,10 @@ func (a added) text(w io.Writer) {
 func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err := manifest.CheckVersion(add.version); err != nil {
 		return nil, usage("%w", err)
+	}
+	share, err := parseShare(add.share)
+	if err != nil {
+		return nil, err
 	}
 	files, err := binaries(add.files, add.platforms)
 	if err != nil {
@@ -106,7 +113,7 @@ func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err := w.checkNew(set, add.channel, release); err != nil {
 		return nil, err
 	}
-	return w.addRelease(ctx, set, add.channel, release, files)
+	return w.addRelease(ctx, set, release, files, target{add.channel, share})
 }
 
 // describe is the release document without its epoch and signatures.
@@ -185,7 +192,13 @@ func differ(old, release manifest.Release) string {
 	return ""
 }
 
-func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, channel string, release manifest.Release, files []binary) (answer, error) {
+// target is where a release goes.
+type target struct {
+	channel string
+	share   int
+}
+
+func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release manifest.Release, files []binary, to target) (answer, error) {
 	epoch, err := nextEpoch(set, w.product)
 	if err != nil {
 		return nil, err
@@ -197,17 +210,14 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, channel s
 	if err := release.Check(); err != nil {
 		return nil, usage("%w", err)
 	}
-	if err := offer(set, w.product.Name, channel, release, release.Bytes()); err != nil {
+	if err := offer(set, to.channel, release, release.Bytes(), to.share); err != nil {
 		return nil, err
 	}
-	if err := w.renew(set, channel); err != nil {
-		return nil, err
-	}
-	missing, err := w.commit(ctx, set)
+	missing, err := w.renewAndCommit(ctx, set, []string{to.channel})
 	if err != nil {
 		return nil, err
 	}
-	answer := added{Version: release.Version, Channel: channel, Epoch: epoch, pending: pending{missing}}
+	answer := added{Version: release.Version, Channel: to.channel, Epoch: epoch, Share: to.share, pending: pending{missing}}
 	for _, a := range release.Artifacts {
 		answer.Artifacts = append(answer.Artifacts, artifact{a.OS + "/" + a.Arch, a.Name, a.SizeBytes, a.SHA256})
 	}

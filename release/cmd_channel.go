@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,7 +11,7 @@ import (
 )
 
 func (a *app) promoteCommand() *cobra.Command {
-	var from, to string
+	var from, to, text string
 	cmd := &cobra.Command{
 		Use:   "promote VERSION --from beta --to stable",
 		Short: "Offer a version of one channel in another one too",
@@ -22,16 +20,21 @@ func (a *app) promoteCommand() *cobra.Command {
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
+			share, err := parseShare(text)
+			if err != nil {
+				return nil, err
+			}
 			w, err := a.open()
 			if err != nil {
 				return nil, err
 			}
 			defer w.close()
-			return w.promote(ctx, args[0], from, to)
+			return w.promote(ctx, args[0], from, to, share)
 		}),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "channel that has the version")
 	cmd.Flags().StringVar(&to, "to", "", "channel that shall have it too")
+	cmd.Flags().StringVar(&text, "share", "100%", "share of that channel's hosts; 'release rollout' changes it later")
 	_ = cmd.MarkFlagRequired("from") // defined above
 	_ = cmd.MarkFlagRequired("to")   // defined above
 	return cmd
@@ -42,6 +45,7 @@ type changed struct {
 	Version  string   `json:"version"`
 	Channels []string `json:"channels"` // those that changed
 	From     string   `json:"from,omitempty"`
+	Share    int      `json:"share,omitempty"` // of a promotion, in basis points
 	Yanked   string   `json:"yanked,omitempty"`
 	pending
 }
@@ -50,12 +54,12 @@ func (c changed) text(w io.Writer) {
 	if c.Yanked != "" {
 		line(w, "yank", "%s from %s: %s", c.Version, strings.Join(c.Channels, ", "), c.Yanked)
 	} else {
-		line(w, "promote", "%s from %s to %s", c.Version, c.From, strings.Join(c.Channels, ", "))
+		line(w, "promote", "%s from %s to %s", c.Version, c.From, whom(c.Share, c.Channels...))
 	}
 	c.next(w, "release publish --to dir:PATH")
 }
 
-func (w *workspace) promote(ctx context.Context, version, from, to string) (answer, error) {
+func (w *workspace) promote(ctx context.Context, version, from, to string, share int) (answer, error) {
 	for _, name := range []string{from, to} {
 		if err := w.product.channel(name); err != nil {
 			return nil, err
@@ -78,10 +82,11 @@ func (w *workspace) promote(ctx context.Context, version, from, to string) (answ
 	if err := w.checkPromotion(set, version, from, to); err != nil {
 		return nil, err
 	}
-	if err := offer(set, w.product.Name, to, release, data); err != nil {
+	if err := offer(set, to, release, data, share); err != nil {
 		return nil, err
 	}
-	return w.change(ctx, set, changed{Version: version, Channels: []string{to}, From: from})
+	missing, err := w.renewAndCommit(ctx, set, []string{to})
+	return changed{Version: version, Channels: []string{to}, From: from, Share: share, pending: pending{missing}}, err
 }
 
 func (w *workspace) checkPromotion(set *manifest.Set, version, from, to string) error {
@@ -96,8 +101,8 @@ func (w *workspace) checkPromotion(set *manifest.Set, version, from, to string) 
 	if err != nil {
 		return err
 	}
-	if _, there := target.Offer(version); there {
-		return nothing("%s offers %s already", to, version)
+	if o, there := target.Offer(version); there {
+		return nothing("%s offers %s to %s of its hosts already ('release rollout' changes the share)", to, version, percent(o.Share))
 	}
 	return nil
 }
@@ -144,65 +149,20 @@ func (a *app) yankCommand() *cobra.Command {
 }
 
 func (w *workspace) yank(ctx context.Context, version, reason string, channels []string) (answer, error) {
-	for _, name := range channels {
-		if err := w.product.channel(name); err != nil {
-			return nil, err
+	mark := func(c *manifest.Channel, i int) (bool, error) {
+		if c.Offers[i].Yanked != "" {
+			return false, nil // a reason once given stays
 		}
+		c.Offers[i].Yanked = reason
+		return true, nil
+	}
+	set, channels, err := w.eachOffer(ctx, version, channels, mark)
+	if err != nil {
+		return nil, err
 	}
 	if len(channels) == 0 {
-		channels = w.product.Channels
-	}
-	set, err := w.load(ctx)
-	if err != nil {
-		return nil, err
-	}
-	result := changed{Version: version, Yanked: reason}
-	known := false
-	for _, name := range channels {
-		there, did, err := yankFrom(set, w.product.Name, name, version, reason)
-		if err != nil {
-			return nil, err
-		}
-		known = known || there
-		if did {
-			result.Channels = append(result.Channels, name)
-		}
-	}
-	if !known {
-		return nil, refuse("no channel of %s offers %s", strings.Join(channels, ", "), version)
-	}
-	if len(result.Channels) == 0 {
 		return nil, nothing("%s is yanked already", version)
 	}
-	return w.change(ctx, set, result)
-}
-
-// yankFrom marks a version in one channel. A reason once given stays.
-func yankFrom(set *manifest.Set, product, channel, version, reason string) (there, did bool, err error) {
-	c, err := loadChannel(set, product, channel)
-	if err != nil {
-		return false, false, err
-	}
-	i := slices.IndexFunc(c.Offers, func(o manifest.Offer) bool { return o.Version == version })
-	if i < 0 {
-		return false, false, nil
-	}
-	if c.Offers[i].Yanked != "" {
-		return true, false, nil
-	}
-	c.Offers[i].Yanked = reason
-	return true, true, saveChannel(set, c)
-}
-
-// change signs the channels of result and commits.
-func (w *workspace) change(ctx context.Context, set *manifest.Set, result changed) (answer, error) {
-	if err := w.renew(set, result.Channels...); err != nil {
-		return nil, err
-	}
-	missing, err := w.commit(ctx, set)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", result.Version, err)
-	}
-	result.Missing = missing
-	return result, nil
+	missing, err := w.renewAndCommit(ctx, set, channels)
+	return changed{Version: version, Channels: channels, Yanked: reason, pending: pending{missing}}, err
 }

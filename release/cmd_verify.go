@@ -63,12 +63,14 @@ type verified struct {
 
 type verifiedChannel struct {
 	Name     string            `json:"name"`
+	MinEpoch uint64            `json:"min_epoch"`
 	Releases []verifiedRelease `json:"releases"` // newest first
 }
 
 type verifiedRelease struct {
 	Version   string   `json:"version"`
 	Epoch     uint64   `json:"epoch"`
+	Share     int      `json:"share"` // of the hosts, in basis points
 	Yanked    string   `json:"yanked,omitempty"`
 	Platforms []string `json:"platforms"`
 }
@@ -78,10 +80,16 @@ func (v verified) text(w io.Writer) {
 	for _, c := range v.Channels {
 		for _, r := range c.Releases {
 			state := "offered"
+			if r.Share != manifest.AllHosts {
+				state += " to " + percent(r.Share)
+			}
 			if r.Yanked != "" {
 				state = "yanked: " + r.Yanked
 			}
 			line(w, c.Name, "%s for %s, %s", r.Version, strings.Join(r.Platforms, ", "), state)
+		}
+		if c.MinEpoch > 0 {
+			line(w, c.Name, "nothing below epoch %d may be chosen", c.MinEpoch)
 		}
 		if len(c.Releases) == 0 {
 			line(w, c.Name, "no version yet")
@@ -218,13 +226,13 @@ func (c *checker) channel(ctx context.Context, root []byte, name string) error {
 	if c.result.Expires.IsZero() || view.Expires.Before(c.result.Expires) {
 		c.result.Expires = view.Expires
 	}
-	found := verifiedChannel{Name: name, Releases: []verifiedRelease{}}
+	found := verifiedChannel{Name: name, MinEpoch: view.Channel.MinEpoch, Releases: []verifiedRelease{}}
 	for _, offer := range view.Channel.Offers {
 		release, err := client.Release(ctx, c.source, offer.Version)
 		if err != nil {
 			return fmt.Errorf("version %s: %w", offer.Version, err)
 		}
-		r := verifiedRelease{Version: offer.Version, Epoch: offer.Epoch, Yanked: offer.Yanked}
+		r := verifiedRelease{Version: offer.Version, Epoch: offer.Epoch, Share: offer.Share, Yanked: offer.Yanked}
 		for _, a := range release.Artifacts {
 			if err := c.artifact(ctx, view.Trust, offer.Version, a); err != nil {
 				return fmt.Errorf("version %s for %s/%s: %w", offer.Version, a.OS, a.Arch, err)

@@ -178,7 +178,7 @@ func TestTheOldestOffersLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc.Version, doc.Epoch = "3.0.0", keepOffers+1
-	if err := offer(set, "agent", "stable", doc, doc.Bytes()); err != nil {
+	if err := offer(set, "stable", doc, doc.Bytes(), manifest.AllHosts); err != nil {
 		t.Fatal(err)
 	}
 	if c, err = loadChannel(set, "agent", "stable"); err != nil {

@@ -60,6 +60,6 @@ func (a *app) newRoot() *cobra.Command {
 	flags.BoolVar(&a.json, "json", a.json, "print one JSON object")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(a.initCommand(), a.keysCommand(), a.addCommand(), a.signCommand(), a.publishCommand(),
-		a.promoteCommand(), a.yankCommand(), a.verifyCommand(), a.serveCommand())
+		a.promoteCommand(), a.yankCommand(), a.rolloutCommand(), a.floorCommand(), a.verifyCommand(), a.serveCommand())
 	return root
 }

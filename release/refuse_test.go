@@ -36,6 +36,12 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"publish --to ftp:x", "dir:PATH"},
 		{"promote 1.0.0 --from beta --to beta", "both beta"},
 		{"promote 1.0.0 --from beta --to nightly", "no channel"},
+		{"promote 1.0.0 --from beta --to stable --share half", "write it as 25%"},
+		{"rollout 1.0.0", "required flag"},
+		{"rollout 1.0.0 --share 101%", "100%"},
+		{"rollout 1.0.0 --share 5% --channel nightly", "no channel"},
+		{"floor 1.0.0 --channel nightly", "no channel"},
+		{"add 1.0.0 " + program + " --share 5", "write it as 25%"},
 		{"yank 1.0.0", "required flag"},
 		{"yank 1.0.0 --reason=", "one line"},
 		{"sign --role nobody", "no role"},
@@ -148,7 +154,7 @@ func TestKeyFilesThatAreNoKeys(t *testing.T) {
 // Every command documents its exit codes, and --help is text whatever else is asked.
 func TestHelpDocumentsExitCodes(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"init", "keys", "add", "sign", "publish", "promote", "yank", "verify", "serve"} {
+	for _, command := range []string{"init", "keys", "add", "sign", "publish", "promote", "yank", "rollout", "floor", "verify", "serve"} {
 		contains(t, must(t, 0, command, "--help", "--json").out, "Exit codes:", "   0  done", "   2  usage", "--json")
 	}
 }

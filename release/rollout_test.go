@@ -1,0 +1,98 @@
+package main
+
+import (
+	"slices"
+	"testing"
+)
+
+// offers are those of a channel in the published folder.
+func (b *bench) offers(channel string) verifiedChannel {
+	b.t.Helper()
+	for _, c := range b.verify(b.public).Channels {
+		if c.Name == channel {
+			return c
+		}
+	}
+	b.t.Fatalf("no channel %s is published", channel)
+	return verifiedChannel{}
+}
+
+func (c verifiedChannel) share(version string) int {
+	for _, r := range c.Releases {
+		if r.Version == version {
+			return r.Share
+		}
+	}
+	return -1
+}
+
+func TestRollout(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "beta", "stable")
+	b.add("1.0.0", "--share", "5%")
+	b.must(0, "promote", "1.0.0", "--from", "beta", "--to", "stable", "--share", "0.25%")
+	contains(t, b.must(3, "promote", "1.0.0", "--from", "beta", "--to", "stable").err, "to 0.25% of its hosts", "release rollout")
+	b.publish()
+	if beta, stable := b.offers("beta").share("1.0.0"), b.offers("stable").share("1.0.0"); beta != 500 || stable != 25 {
+		t.Errorf("beta %d, stable %d", beta, stable)
+	}
+	var r rolled
+	b.must(0, "rollout", "1.0.0", "--share", "25%", "--channel", "stable", "--json").result(t, &r)
+	if r.Share != 2500 || !slices.Equal(r.Channels, []string{"stable"}) {
+		t.Errorf("rolled out: %+v", r)
+	}
+	contains(t, b.must(0, "rollout", "1.0.0", "--share", "25%").out, "1.0.0 to 25% of beta")
+	b.must(3, "rollout", "1.0.0", "--share", "25%")
+	b.must(3, "rollout", "1.0.0", "--share", "25%", "--json").result(t, nil)
+	b.publish()
+	if beta, stable := b.offers("beta").share("1.0.0"), b.offers("stable").share("1.0.0"); beta != 2500 || stable != 2500 {
+		t.Errorf("beta %d, stable %d", beta, stable)
+	}
+	contains(t, b.must(0, "verify", b.public).out, "offered to 25%")
+	b.must(0, "rollout", "1.0.0", "--share", "0%")
+	b.must(13, "rollout", "2.0.0", "--share", "1%")
+	b.must(0, "yank", "1.0.0", "--reason", "leaks")
+	contains(t, b.must(13, "rollout", "1.0.0", "--share", "100%").err, "leaks")
+}
+
+func TestShareIsWrittenOneWay(t *testing.T) {
+	for text, want := range map[string]int{"0%": 0, "100%": 10000, "25%": 2500, "0.5%": 50, "33.33%": 3333, "99.99%": 9999, "7 %": 700} {
+		if got, err := parseShare(text); err != nil || got != want {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+		if back, err := parseShare(percent(want)); err != nil || back != want {
+			t.Errorf("%d is printed as %s", want, percent(want))
+		}
+	}
+	for _, text := range []string{"", "25", "-1%", "100.01%", "101%", "1.234%", "1e1%", "%", ".5%", " 5%"} {
+		if got, err := parseShare(text); codeOf(err) != codeUsage {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+}
+
+func TestFloor(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "beta", "stable")
+	for _, version := range []string{"1.0.0", "1.1.0", "1.2.0"} {
+		b.add(version)
+	}
+	b.must(0, "promote", "1.1.0", "--from", "beta", "--to", "stable")
+	var f floored
+	b.must(0, "floor", "1.1.0", "--json").result(t, &f)
+	if f.MinEpoch != 2 || !slices.Equal(f.Channels, []string{"beta", "stable"}) {
+		t.Errorf("floor %+v", f)
+	}
+	b.must(3, "floor", "1.1.0")
+	b.must(3, "floor", "1.0.0", "--channel", "beta")
+	b.must(0, "yank", "1.2.0", "--reason", "leaks")
+	contains(t, b.must(13, "floor", "1.2.0").err, "leaks")
+	b.must(13, "floor", "9.0.0")
+	b.publish()
+	for _, channel := range []string{"beta", "stable"} {
+		if got := b.offers(channel).MinEpoch; got != 2 {
+			t.Errorf("%s has the floor %d", channel, got)
+		}
+	}
+	contains(t, b.must(0, "verify", b.public).out, "nothing below epoch 2")
+}
