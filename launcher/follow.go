@@ -18,15 +18,9 @@ type judge struct {
 	asked  string // the version that was ordered, "" for any
 	begun  bool   // the order has been applied: what comes now is its work
 	behind bool   // another update was too far on to make way, and ends first
-	moved  string // the version that was given the traffic
-	alarms int    // times that it could not be taken from it again, in a row
 
 	over *updater.Event // is given the event with which the update ended, if it had one; may be nil
 }
-
-// maxAlarms is how many failed attempts to go back make a rollback impossible for whoever waits. The
-// launcher itself goes on trying.
-const maxAlarms = 3
 
 // verdict is what the events have come to.
 type verdict int
@@ -46,19 +40,6 @@ func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
 	switch ev.Kind {
 	case "check":
 		return j.check(ev)
-	case "switch":
-		if ev.Phase == journal.Switching {
-			j.moved = ev.Number
-		}
-	case "alarm":
-		if ev.Phase == journal.Reverting && ev.Number == j.moved {
-			j.alarms++
-		}
-		if j.alarms >= maxAlarms {
-			return ended, control.NoWayBack
-		}
-	case "rollback":
-		j.alarms = 0
 	case "end":
 		return j.end(ev)
 	}
@@ -103,7 +84,7 @@ func (j *judge) end(ev updater.Event) (verdict, control.Code) {
 		return ended, control.OK
 	case ev.Outcome == updater.RolledBack && ev.Verdict == journal.Operator && j.order == updater.OrderRollback:
 		return ended, control.OK // as ordered
-	case ev.Outcome == updater.RolledBack && j.alarms > 0:
+	case ev.Outcome == updater.Stranded:
 		return ended, control.NoWayBack
 	case ev.Outcome == updater.RolledBack:
 		return ended, control.RolledBack

@@ -56,12 +56,6 @@ func forward(number string) script {
 	}
 }
 
-func stuck(number string) updater.Event {
-	ev := event("alarm", journal.Reverting, number, "cannot go back")
-	ev.Err = "no memory"
-	return ev
-}
-
 func TestFollowOutcomes(t *testing.T) {
 	order := event("order", journal.Idle, "", "update")
 	stale := []updater.Event{event("check", journal.Idle, "", "nothing newer"), endedAs("0.9.0", updater.RolledBack, journal.Bad, journal.Probation)}
@@ -96,10 +90,9 @@ func TestFollowOutcomes(t *testing.T) {
 		{"another was in probation", judge{order: "update", asked: "1.2.0"}, append(script{event("order", journal.Probation, "1.2.0", "update"), endedAs("1.1.0", updater.Committed, "", "")}, append(forward("1.2.0"), endedAs("1.2.0", updater.Discarded, journal.Bad, journal.Warming))...), ended, control.NeverHealthy},
 		{"rollback to one from probation", judge{order: "rollback", asked: "1.0.0"}, script{event("order", journal.Probation, "1.0.0", "rollback"), endedAs("1.1.0", updater.RolledBack, journal.Operator, journal.Probation)}, ended, control.OK},
 		{"crash in probation", judge{order: "update"}, append(forward("1.2.0"), event("rollback", journal.Reverting, "1.1.0", "has the traffic again"), endedAs("1.2.0", updater.RolledBack, journal.Bad, journal.Probation)), ended, control.RolledBack},
-		{"went back at the third try", judge{order: "update"}, append(forward("1.2.0"), stuck("1.2.0"), stuck("1.2.0"), event("rollback", journal.Reverting, "1.1.0", "has the traffic again"), endedAs("1.2.0", updater.RolledBack, journal.Bad, journal.Probation)), ended, control.RolledBack},
-		{"went back past broken ones", judge{order: "update"}, append(forward("1.2.0"), stuck("0.8.0"), stuck("0.8.0"), stuck("0.8.0"), event("rollback", journal.Reverting, "0.8.0", "has the traffic again"), endedAs("1.2.0", updater.RolledBack, journal.Bad, journal.Probation)), ended, control.RolledBack},
-		{"cannot go back", judge{order: "update"}, append(forward("1.2.0"), stuck("1.2.0"), stuck("1.2.0"), stuck("1.2.0")), ended, control.NoWayBack},
-		{"nothing to go back to", judge{order: "update"}, append(forward("1.0.0"), stuck("1.0.0"), endedAs("1.0.0", updater.RolledBack, journal.Bad, journal.Probation)), ended, control.NoWayBack},
+		{"went back at the third try", judge{order: "update"}, append(forward("1.2.0"), event("alarm", journal.Reverting, "1.1.0", "cannot go back"), event("rollback", journal.Reverting, "1.1.0", "has the traffic again"), endedAs("1.2.0", updater.RolledBack, journal.Bad, journal.Probation)), ended, control.RolledBack},
+		{"cannot go back", judge{order: "update"}, append(forward("1.2.0"), event("alarm", journal.Reverting, "1.2.0", "cannot go back"), endedAs("1.2.0", updater.Stranded, journal.Bad, journal.Probation)), ended, control.NoWayBack},
+		{"nothing to go back to", judge{order: "update"}, append(forward("1.0.0"), endedAs("1.0.0", updater.Stranded, journal.Bad, journal.Probation)), ended, control.NoWayBack},
 		{"operator elsewhere rolls back", judge{order: "update"}, append(forward("1.2.0"), endedAs("1.2.0", updater.RolledBack, journal.Operator, journal.Probation)), ended, control.RolledBack},
 		{"rollback from probation", judge{order: "rollback"}, script{event("order", journal.Probation, "", "rollback"), event("rollback", journal.Reverting, "1.0.0", "has the traffic again"), endedAs("1.1.0", updater.RolledBack, journal.Operator, journal.Probation)}, ended, control.OK},
 		{"rollback of the active version", judge{order: "rollback"}, script{event("order", journal.Idle, "", "rollback"), event("switch", journal.Switching, "1.0.0", ""), endedAs("1.0.0", updater.Committed, "", "")}, ended, control.OK},

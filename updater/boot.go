@@ -186,7 +186,7 @@ func (u *Updater) lost(ctx context.Context, v Version) bool {
 }
 
 func lostText(v Version) string {
-	return v.Number + " is missing or damaged on disk and nothing serves: it is fetched again as soon as the channel can be read and offers it; to look now: check"
+	return v.Number + " is missing or damaged on disk and no good version serves: it is fetched again as soon as the channel can be read and offers it; to look now: check"
 }
 
 // nowUp notes that some version serves.

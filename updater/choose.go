@@ -82,6 +82,7 @@ func (u *Updater) restore(ctx context.Context, v Version) error {
 		return fmt.Errorf("bring the active version back: %w", err)
 	}
 	u.losses = 0
+	u.retireOthers(v)
 	return nil
 }
 
@@ -91,6 +92,7 @@ func (u *Updater) raise(ctx context.Context, st *State) (changed bool, err error
 	for n := 0; !u.up && len(st.Good) > 0; n++ {
 		active := st.Good[0]
 		if u.serveGood(ctx, st) == nil {
+			u.retireOthers(st.Good[0])
 			return !is(active)(st.Good[0]), nil
 		}
 		pause := backoff(n, time.Second, firstMiss)
@@ -270,7 +272,7 @@ func (u *Updater) tellCheck(err error) {
 	}
 	text := "the channel cannot be used now; serving goes on"
 	if !u.up {
-		text = "the channel cannot be used now, and nothing serves"
+		text = "the channel cannot be used now, and no good version serves"
 	}
 	u.emit(Event{Kind: "check", Text: text, Err: err.Error(), Verdict: blame(err)})
 }

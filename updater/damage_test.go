@@ -81,23 +81,45 @@ func TestJournalThatCannotBeWritten(t *testing.T) {
 	})
 }
 
-// With no way back at all, what runs keeps running, and the way back is taken once there is one.
+// With no way back at all, what runs keeps running, and whatever turns up first takes its place: a version that
+// an operator repaired, the same bytes from the channel, or a newer release.
 func TestNoWayBack(t *testing.T) {
-	in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
-		r.launch()
-		r.reach(journal.Probation)
-		r.damage(version(2))
-		r.damage(version(1))
-		delete(r.procs, version(2).Digest)
-		r.sick["watch 1.3.0"] = Bad(errors.New("answers 503"))
-		r.pass(time.Hour)
-		if !slices.Equal(r.serving(), []string{"1.3.0"}) || r.phase() != journal.Reverting || !r.heard("alarm") {
-			t.Errorf("%v accept connections in %s", r.serving(), r.phase())
-		}
-		r.repair(version(2))
-		r.rest(1)
-		r.expect(2, RolledBack)
-	})
+	for _, tc := range []struct {
+		name  string
+		cure  func(r *rig)
+		ends  int // updates
+		after int // serves
+	}{
+		{"repaired", func(r *rig) { r.repair(version(2)) }, 1, 2},
+		{"the one before repaired", func(r *rig) { r.repair(version(1)) }, 1, 1},
+		{"offered again", func(r *rig) { r.offer(2) }, 1, 2},
+		{"a newer release", func(r *rig) { r.offer(4) }, 2, 4},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
+				r.launch()
+				r.reach(journal.Probation)
+				r.damage(version(2))
+				r.damage(version(1))
+				delete(r.procs, version(2).Digest)
+				r.sick["watch 1.3.0"] = Bad(errors.New("answers 503"))
+				r.pass(3 * time.Hour)
+				if !slices.Equal(r.serving(), []string{"1.3.0"}) || r.phase() != journal.Idle || !r.heard("alarm") {
+					t.Errorf("%v accept connections in %s", r.serving(), r.phase())
+				}
+				if s := r.u.Status(); r.rest(1).Outcome != Stranded || !strings.Contains(s.Trouble, "no good version serves") {
+					t.Errorf("ended %+v, trouble %q", r.story[0], s.Trouble)
+				}
+				tc.cure(r)
+				r.until("it serves", func() bool { return slices.Equal(r.serving(), []string{version(tc.after).Number}) })
+				r.rest(tc.ends)
+				r.reach(journal.Idle)
+				if s := r.u.Status(); s.State.Good[0] != version(tc.after) || s.Trouble != "" || len(r.procs) != 1 {
+					t.Errorf("%s is active, trouble %q, %d processes", s.State.Good[0].Number, s.Trouble, len(r.procs))
+				}
+			})
+		})
+	}
 }
 
 func (r *rig) repair(v Version) {

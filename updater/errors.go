@@ -24,6 +24,9 @@ var ErrCurrent = errors.New("nothing newer is offered")
 // ErrNoActive says that no version could be made to serve.
 var ErrNoActive = errors.New("no version serves")
 
+// errStranded ends a way back when every version before the candidate is broken.
+var errStranded = errors.New("no version to go back to can be started")
+
 // Internal causes that end a step without being failures of it.
 var (
 	errOrder = errors.New("an order came") // the step is done again after it

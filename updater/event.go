@@ -150,7 +150,7 @@ func (u *Updater) comeToRest(st, after State) {
 	default:
 		u.losses = 0
 	}
-	if after.Want != nil {
+	if after.Want != nil || stranded(st, after) {
 		u.nextCheck = time.Now()
 	}
 }

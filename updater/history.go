@@ -13,6 +13,7 @@ type Outcome string
 const (
 	Committed  Outcome = "committed"   // the candidate is active
 	RolledBack Outcome = "rolled-back" // it had the traffic, and lost it again
+	Stranded   Outcome = "stranded"    // it had the traffic and failed, and no other version could take it
 	Discarded  Outcome = "discarded"   // it was turned away before it had any
 )
 
@@ -89,6 +90,14 @@ func (u *Updater) turn(st, after State) {
 		u.story.entry.Verdict, u.story.entry.Reason = after.Verdict, after.Reason
 	}
 	u.mark(after.Phase)
+	if stranded(st, after) {
+		u.story.entry.Outcome = Stranded
+	}
+}
+
+// stranded says whether the edge is the one that reverting takes when every way back is broken.
+func stranded(st, after State) bool {
+	return st.Phase == journal.Reverting && after.Phase == journal.Idle
 }
 
 // mark notes what reaching a phase means for the outcome.
@@ -98,6 +107,9 @@ func (u *Updater) mark(p Phase) {
 		u.story.entry.Outcome = Committed
 	case journal.Reverting:
 		u.story.entry.Outcome = RolledBack
+		if u.story.entry.From == "" {
+			u.story.entry.Outcome = Stranded
+		}
 	}
 }
 
@@ -131,7 +143,7 @@ func (u *Updater) end(st State) {
 // String says in one line how the update ended.
 func (e Entry) String() string {
 	text := fmt.Sprintf("%s in %s", e.Outcome, short(e.Ended.Sub(e.Started)))
-	if e.Outcome != Committed && e.From != "" {
+	if (e.Outcome == RolledBack || e.Outcome == Discarded) && e.From != "" {
 		text += ", " + e.From + " serves"
 	}
 	return text

@@ -75,7 +75,7 @@ func (u *Updater) warm(ctx context.Context, st *State) error {
 	if err := u.start(ctx, *st); err != nil {
 		return err
 	}
-	if len(st.Good) > 0 {
+	if len(st.Good) > 0 && u.up { // else one that is turned away may be all that clients have
 		u.retireOthers(v, st.Good[0])
 	}
 	return u.reconsider(ctx, *st)
@@ -195,28 +195,38 @@ func (u *Updater) retire(ctx context.Context, st *State) error {
 // revert gives the traffic back to the active version or, when that one is broken, to the next good one. A
 // passing weakness of the machine is tried again first. With none left, what runs keeps running.
 func (u *Updater) revert(ctx context.Context, st *State) error {
-	var errs []error
+	if len(st.Good) == 0 { // a first install
+		u.emit(Event{Kind: "alarm", Number: st.Candidate.Number, Text: "failed and there is no version to go back to; publish one that works", Err: st.Reason})
+		return nil
+	}
+	var broken []error
 	for i, v := range st.Good {
 		err := u.giveBack(ctx, v)
 		if err == nil {
 			st.Good = st.Good[i:]
-			u.cameBack(*st, v, errs)
+			u.cameBack(*st, v, broken)
 			return nil
 		}
-		errs = append(errs, fmt.Errorf("go back to %s: %w", v.Number, err))
+		err = fmt.Errorf("go back to %s: %w", v.Number, err)
 		if ctx.Err() != nil || blame(err) == journal.World && st.Starts < maxStarts {
-			break
+			return err
 		}
+		broken = append(broken, err)
 	}
-	err := errors.Join(errs...)
-	if err == nil { // a first install: there is nothing to go back to
-		u.emit(Event{Kind: "alarm", Number: st.Candidate.Number, Text: "failed and there is no version to go back to; publish one that works", Err: st.Reason})
-		return nil
-	}
-	if ctx.Err() == nil {
-		u.emit(Event{Kind: "alarm", Number: st.Candidate.Number, Text: "cannot go back; what runs keeps running and it is tried again; look at the store and at free memory", Err: err.Error()})
-	}
-	return err
+	err := fmt.Errorf("%w: %w", errStranded, errors.Join(broken...))
+	u.strand(*st, err)
+	return Bad(err)
+}
+
+// strand tells that every way back is broken, and leaves it to idle to find another: the same versions again,
+// fetched anew if they are damaged, or a newer release.
+func (u *Updater) strand(st State, err error) {
+	v := *st.Candidate
+	u.up = false
+	u.showTrouble(fmt.Sprintf("%s failed and goes on serving as well as it can, since no version before it can be started; they are tried and fetched again, and a newer release is taken: %s", v.Number, err))
+	u.emit(Event{Kind: "alarm", Number: v.Number, Text: "cannot go back, and keeps running; publish a release that works, or repair the store", Err: err.Error()})
+	e := u.Site.Evidence(v).bounded()
+	u.story.evidence = &e
 }
 
 func (u *Updater) giveBack(ctx context.Context, v Version) error {

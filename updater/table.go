@@ -23,7 +23,7 @@ var table = map[Phase]row{
 	journal.Switching:  {(*Updater).cutover, journal.Probation, journal.Reverting, false}, // it accepts, Good[0] is parked
 	journal.Probation:  {(*Updater).observe, journal.Retiring, journal.Reverting, true},   // Good[0] stays warm; then commit
 	journal.Retiring:   {(*Updater).retire, journal.Idle, journal.Idle, false},            // drain the old one, collect garbage
-	journal.Reverting:  {(*Updater).revert, journal.Discarding, journal.Reverting, false}, // traffic back to Good[0] or the next good one
+	journal.Reverting:  {(*Updater).revert, journal.Discarding, journal.Idle, false},      // traffic back to Good[0] or the next good one
 	journal.Discarding: {(*Updater).discard, journal.Idle, journal.Idle, false},           // drain the candidate, keep its evidence
 }
 
@@ -55,14 +55,11 @@ func fail(st State, err error, o outlook) State {
 
 // giveUp is the right-hand edge.
 func giveUp(st State, verdict journal.Verdict, err error, o outlook) State {
-	from, starts := st.Phase, st.Starts
+	from := st.Phase
 	st = condemn(st, verdict, journal.Mark{Config: o.config, Reason: err.Error(), At: o.now})
 	st = enter(st, table[from].bad, o.probation)
-	switch from {
-	case journal.Idle: // an order to update that found nothing to begin is done with
+	if from == journal.Idle { // an order to update that found nothing to begin is done with
 		st.Want, st.Reason = nil, plain(err.Error())
-	case journal.Reverting: // it has nowhere else to go, and counts on
-		st.Starts = starts + 1
 	}
 	return st
 }

@@ -11,8 +11,7 @@ import (
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
-// The rows of docs/DESIGN.md, section 3. The way back to the next good version, and the alarm when there is
-// none, are inside the reverting step: it has no other phase to fail to.
+// The rows of docs/DESIGN.md, section 3. The way back to the next good version is inside the reverting step.
 var design = []struct{ phase, ok, bad Phase }{
 	{"idle", "fetching", "idle"},
 	{"fetching", "staging", "discarding"},
@@ -21,7 +20,7 @@ var design = []struct{ phase, ok, bad Phase }{
 	{"switching", "probation", "reverting"},
 	{"probation", "retiring", "reverting"},
 	{"retiring", "idle", "idle"},
-	{"reverting", "discarding", "reverting"},
+	{"reverting", "discarding", "idle"},
 	{"discarding", "idle", "idle"},
 }
 
