@@ -86,6 +86,7 @@ type HealthConfig struct {
 	Good         int           `toml:"good"`          // probes in a row; default 3
 	ReadyTimeout time.Duration `toml:"ready_timeout"` // from start to ready; default 1m
 	Notify       bool          `toml:"notify"`        // wait for READY=1 (sd_notify) before the first probe
+	SelfCheck    []string      `toml:"self_check"`    // run once before a version is started; templates over CommandData
 }
 
 // ProbationConfig is how long, and by what, a switched candidate is judged.

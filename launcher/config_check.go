@@ -248,6 +248,9 @@ func (d *document) checkHealth(c *Config) {
 			d.bad("health.probe", `use probe = "none" with notify = true, or "exec", or make a TCP listener the first one`, "the first listener has no address that could be asked")
 		}
 	}
+	if len(h.SelfCheck) > 0 {
+		d.checkCommand("health.self_check", c, h.SelfCheck, `name the program that exits 0 when the version can work here: self_check = ["{{.Exe}}", "--self-check"]`)
+	}
 	if h.Good < 1 || h.Good > 100 {
 		d.bad("health.good", "use 1 to 100 probes in a row", "out of range")
 	}

@@ -88,6 +88,7 @@ timeout = "1.5s"
 good = 1
 ready_timeout = "1h30m"
 notify = true
+self_check = ["{{.Exe}}", "--self-check"]
 
 [probation]
 time = "2h"

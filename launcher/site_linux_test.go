@@ -30,6 +30,9 @@ import (
 const asPayload = "SITE_TEST_PAYLOAD"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asPayload) != "" && len(os.Args) == 3 && os.Args[2] == "--self-check" {
+		beSelfCheck(os.Args[1])
+	}
 	if os.Getenv(asPayload) != "" {
 		if err := payloadMain(os.Args[1]); err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -26,15 +26,11 @@ func (s *site) start(ctx context.Context, v journal.Version) (*member, error) {
 		return m, nil
 	}
 	begun := time.Now()
-	held, err := host.Hold(s.store.File(v)) // from the hash to the start
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("keep %s from being changed: %w", v.Number, err)
-	} else if err == nil {
-		defer held.Close()
+	release, err := s.verified(ctx, v)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.store.Verify(ctx, v); err != nil {
-		return nil, fmt.Errorf("verify %s before starting it: %w", v.Number, err)
-	}
+	defer release()
 	hashed := time.Since(begun)
 	m := &member{version: v}
 	spec, err := s.spec(m)
@@ -56,6 +52,23 @@ func (s *site) start(ctx context.Context, v journal.Version) (*member, error) {
 	}
 	s.watch(m)
 	return m, nil
+}
+
+// verified looks at the bytes of v on disk and keeps them from being changed until release is called, which is
+// when they run.
+func (s *site) verified(ctx context.Context, v journal.Version) (release func(), err error) {
+	release = func() {}
+	held, err := host.Hold(s.store.File(v))
+	if err == nil {
+		release = func() { held.Close() }
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("keep %s from being changed: %w", v.Number, err)
+	}
+	if err := s.store.Verify(ctx, v); err != nil {
+		release()
+		return nil, fmt.Errorf("verify %s before starting it: %w", v.Number, err)
+	}
+	return release, nil
 }
 
 // heal makes the public sockets non-blocking again, which every process that inherited one can undo for all.
@@ -114,17 +127,25 @@ func (s *site) spec(m *member) (child.Spec, error) {
 		return spec, fmt.Errorf("payload.command: %w", err)
 	}
 	spec.Path, spec.Args = argv[0], argv[1:]
-	for k, v := range p.Env {
-		text, err := render(v, data)
-		if err != nil {
-			return spec, fmt.Errorf("payload.env.%s: %w", k, err)
-		}
-		spec.Env = append(spec.Env, k+"="+text)
+	if spec.Env, err = s.variables(data); err != nil {
+		return spec, err
 	}
 	if data.Port != "" {
 		spec.Env = append(spec.Env, "PORT="+data.Port)
 	}
 	return spec, nil
+}
+
+// variables fills in payload.env.
+func (s *site) variables(data CommandData) (env []string, err error) {
+	for k, v := range s.cfg.Payload.Env {
+		text, err := render(v, data)
+		if err != nil {
+			return nil, fmt.Errorf("payload.env.%s: %w", k, err)
+		}
+		env = append(env, k+"="+text)
+	}
+	return env, nil
 }
 
 // commandData is what command lines and environment values may name in {{ }}.

@@ -74,6 +74,7 @@ var courses = []course{
 	{"first install", nil, []int{1}, nil, 1, unmarked},
 	{"wrong bytes", []int{2, 1}, []int{3}, sickAt("fetch", 3, Refused(errors.New("other bytes"))), 2, unmarked},
 	{"wrong signature", []int{2, 1}, []int{3}, sickAt("verify", 3, errBad), 2, quarantined(3)},
+	{"finds itself unfit", []int{2, 1}, []int{3}, sickAt("self-check", 3, errBad), 2, quarantined(3)},
 	{"never healthy", []int{2, 1}, []int{3}, sickAt("warm", 3, errBad), 2, quarantined(3)},
 	{"does not accept", []int{2, 1}, []int{3}, sickAt("switch", 3, errBad), 2, quarantined(3)},
 	{"the old one will not park", []int{2, 1}, []int{3}, sickAt("park by", 3, errors.New("refused to park")), 2, unmarked},

@@ -76,7 +76,7 @@ func TestIdleDoesNotWrite(t *testing.T) {
 }
 
 func TestWorldIsTriedAgain(t *testing.T) {
-	for _, step := range []string{"fetch", "verify", "warm", "switch", "watch"} {
+	for _, step := range []string{"fetch", "verify", "self-check", "warm", "switch", "watch"} {
 		t.Run(step, func(t *testing.T) {
 			in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
 				r.sick[step+" 1.3.0"] = errors.New("out of memory")
@@ -121,7 +121,7 @@ func TestBadIsNot(t *testing.T) {
 
 // A stop keeps the phase, and a step that was stopped is not held against anyone.
 func TestStopKeepsThePhase(t *testing.T) {
-	for _, at := range []struct{ step, phase string }{{"fetch", "fetching"}, {"verify", "staging"}, {"warm", "warming"}, {"switch", "switching"}, {"watch", "probation"}} {
+	for _, at := range []struct{ step, phase string }{{"fetch", "fetching"}, {"verify", "staging"}, {"self-check", "staging"}, {"warm", "warming"}, {"switch", "switching"}, {"watch", "probation"}} {
 		t.Run(at.phase, func(t *testing.T) {
 			in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
 				for range 10 {

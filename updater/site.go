@@ -27,6 +27,9 @@ type Site interface {
 	// Serve makes v the version that serves, starting it if it does not run, with no health gate: at boot
 	// whatever v can do is better than nothing.
 	Serve(ctx context.Context, v Version) error
+	// SelfCheck lets the sealed program say once, without traffic and beside nobody, whether it can work on
+	// this machine. A program that was not told how to says nothing.
+	SelfCheck(ctx context.Context, v Version) error
 	// Warm makes v run beside the version that serves, parked, ready and healthy.
 	Warm(ctx context.Context, v Version) error
 	// Switch makes v accept connections, parks every other version and moves the lease to v, each

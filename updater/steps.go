@@ -40,10 +40,15 @@ func (u *Updater) obtain(ctx context.Context, v Version) error {
 	return nil
 }
 
-// stage seals the bytes in the store and checks the second signature over what was sealed.
+// stage seals the bytes in the store, checks the second signature over what was sealed, and only then runs
+// them for the first time.
 func (u *Updater) stage(ctx context.Context, st *State) error {
-	if err := u.seal(ctx, *st.Candidate); err != nil {
+	v := *st.Candidate
+	if err := u.seal(ctx, v); err != nil {
 		return err
+	}
+	if err := u.Site.SelfCheck(ctx, v); err != nil {
+		return fmt.Errorf("self-check of %s: %w", v.Number, err)
 	}
 	return u.reconsider(ctx, *st)
 }

@@ -18,7 +18,7 @@ type row struct {
 var table = map[Phase]row{
 	journal.Idle:       {(*Updater).choose, journal.Fetching, journal.Idle, true},         // a release that every gate lets through
 	journal.Fetching:   {(*Updater).fetch, journal.Staging, journal.Discarding, true},     // its bytes, length and digest checked
-	journal.Staging:    {(*Updater).stage, journal.Warming, journal.Discarding, true},     // sealed in the store, signature checked
+	journal.Staging:    {(*Updater).stage, journal.Warming, journal.Discarding, true},     // sealed in the store, signature and itself checked
 	journal.Warming:    {(*Updater).warm, journal.Switching, journal.Discarding, true},    // up beside Good[0] and healthy
 	journal.Switching:  {(*Updater).cutover, journal.Probation, journal.Reverting, false}, // it accepts, Good[0] is parked
 	journal.Probation:  {(*Updater).observe, journal.Retiring, journal.Reverting, true},   // Good[0] stays warm; then commit

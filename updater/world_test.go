@@ -278,6 +278,17 @@ func (w *world) park(but Version) {
 	}
 }
 
+func (w *world) SelfCheck(ctx context.Context, v Version) error {
+	if err := w.begin(ctx, "self-check", v); err != nil {
+		return err
+	}
+	if err := w.whole(v); err != nil {
+		w.t.Errorf("%s is run and is not sealed: %v", v.Number, err)
+	}
+	w.done()
+	return nil
+}
+
 func (w *world) Warm(ctx context.Context, v Version) error {
 	if err := w.begin(ctx, "warm", v); err != nil {
 		return err

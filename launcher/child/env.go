@@ -25,10 +25,9 @@ var allowed = map[string][]string{
 	"": {"PATH", "LANG", "TZ", "HOME"},
 }
 
-// environment returns the whole environment of p's process, each name once: the allowed ones, then what
-// the Spec adds, then ours. The token and the listeners (as in wire.EnvListen) are told
-// by descriptor or handle value.
-func (p *Process) environment(tokenAt, listeners string) []string {
+// Environment returns what a program of the account u finds of the launcher's environment, and extra
+// (NAME=VALUE), each name once.
+func Environment(u *User, extra []string) []string {
 	var e environ
 	names, ok := allowed[runtime.GOOS]
 	if !ok {
@@ -39,13 +38,21 @@ func (p *Process) environment(tokenAt, listeners string) []string {
 			e.set(name, v)
 		}
 	}
-	if u := p.spec.User; u != nil {
+	if u != nil {
 		e.set("HOME", u.Home)
 	}
-	for _, nv := range p.spec.Env {
+	for _, nv := range extra {
 		name, v, _ := strings.Cut(nv, "=")
 		e.set(name, v)
 	}
+	return e
+}
+
+// environment returns the whole environment of p's process, each name once: the allowed ones, then what
+// the Spec adds, then ours. The token and the listeners (as in wire.EnvListen) are told
+// by descriptor or handle value.
+func (p *Process) environment(tokenAt, listeners string) []string {
+	e := environ(Environment(p.spec.User, p.spec.Env))
 	e.set(envMark, p.rec.path)
 	e.set(wire.EnvVersion, p.spec.Number)
 	e.set(wire.EnvData, p.spec.Data)

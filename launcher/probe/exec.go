@@ -9,6 +9,8 @@ import (
 	"time"
 )
 
+var errNotRun = errors.New("the command cannot be started")
+
 // askExec runs the command. Its last output is the text when it fails.
 func (c Check) askExec(ctx context.Context) (string, error) {
 	if len(c.Command) == 0 {
@@ -21,10 +23,13 @@ func (c Check) askExec(ctx context.Context) (string, error) {
 	if len(cmd.Env) == 0 { // nil would be the launcher's own environment, secrets included
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	}
-	cmd.SysProcAttr = c.Attr
+	cmd.SysProcAttr, cmd.Dir = c.Attr, c.Dir
 	// A child of the command that keeps the output open must not keep us: the pipe is then closed.
 	cmd.WaitDelay = 100 * time.Millisecond
-	err := cmd.Run()
+	if err := cmd.Start(); err != nil {
+		return "", fmt.Errorf("%w: %w", errNotRun, err)
+	}
+	err := cmd.Wait()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // the latter only after exit code 0
 		return "exit code 0", nil
 	}

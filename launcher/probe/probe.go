@@ -41,6 +41,7 @@ type Check struct {
 	// payload cannot write.
 	Command []string
 	Env     []string
+	Dir     string // working folder; default the launcher's
 	Attr    *syscall.SysProcAttr
 
 	Timeout  time.Duration // of one answer; default 2 s
@@ -53,7 +54,8 @@ type Range struct{ Low, High int }
 // Result is one answer.
 type Result struct {
 	OK   bool          `json:"ok"`
-	Text string        `json:"text"` // one line, at most 200 bytes, safe to print
+	Mute bool          `json:"mute,omitempty"` // the command could not be started, which says nothing of the version
+	Text string        `json:"text"`           // one line, at most 200 bytes, safe to print
 	Took time.Duration `json:"took"`
 	At   time.Time     `json:"at"` // when the question was asked
 }
@@ -75,7 +77,7 @@ func (c Check) Once(ctx context.Context) Result {
 	case limited.Err() != nil && ctx.Err() == nil:
 		text = fmt.Sprintf("no answer within %s", c.Timeout)
 	default:
-		text = err.Error()
+		text, r.Mute = err.Error(), errors.Is(err, errNotRun)
 	}
 	r.Text = printable(text)
 	return r

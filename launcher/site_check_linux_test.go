@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/turnstone-go/turnstone/updater"
+)
+
+// beSelfCheck makes the test binary the program that checks itself: what its file holds is what it finds.
+func beSelfCheck(file string) {
+	b, err := os.ReadFile(file)
+	dir, _ := os.Getwd()
+	switch {
+	case err != nil:
+		fmt.Println(err)
+		os.Exit(5)
+	case strings.Contains(string(b), "unfit"):
+		fmt.Println("needs a newer kernel, in", filepath.Base(dir), os.Getenv("TURNSTONE_VERSION"))
+		os.Exit(3)
+	case strings.Contains(string(b), "hang"):
+		time.Sleep(time.Hour)
+	}
+	os.Exit(0)
+}
+
+// condemns says whether err is evidence against the version.
+func condemns(err error) bool {
+	return reflect.TypeOf(err) == reflect.TypeOf(updater.Bad(errors.New("")))
+}
+
+func TestSelfCheck(t *testing.T) {
+	g := newGround(t, func(c *Config) {
+		c.Health.SelfCheck = append(c.Payload.Command, "--self-check")
+		c.Health.ReadyTimeout = time.Second
+	})
+	fit, unfit, hangs := g.release("1.0.0", ""), g.release("1.1.0", "unfit"), g.release("1.2.0", "hang")
+	if err := g.SelfCheck(t.Context(), fit); err != nil || len(g.told("self-check")) != 1 {
+		t.Errorf("%v; told %v", err, g.told("self-check"))
+	}
+	for _, tc := range []struct {
+		err  error
+		says []string
+	}{
+		{g.SelfCheck(t.Context(), unfit), []string{"exit", "3", "needs a newer kernel", filepath.Base(g.dir), "1.1.0"}},
+		{g.SelfCheck(t.Context(), hangs), []string{"no answer within 1s"}},
+	} {
+		if !condemns(tc.err) {
+			t.Errorf("no evidence against the version: %v", tc.err)
+			continue
+		}
+		for _, word := range tc.says {
+			if !strings.Contains(tc.err.Error(), word) {
+				t.Errorf("%q does not say %q", tc.err, word)
+			}
+		}
+	}
+	if n := len(g.Running()); n != 0 {
+		t.Errorf("%d versions run", n)
+	}
+}
+
+// What the machine lacks says nothing about the version, and neither does a stop.
+func TestSelfCheckThatCannotRun(t *testing.T) {
+	g := newGround(t, func(c *Config) {
+		c.Health.SelfCheck = []string{filepath.Join(c.State.Dir, "no-such-interpreter"), "{{.File}}"}
+	})
+	v := g.release("1.0.0", "")
+	if err := g.SelfCheck(t.Context(), v); err == nil || condemns(err) || !strings.Contains(err.Error(), "health.self_check") {
+		t.Errorf("%v", err)
+	}
+	stopped := errors.New("stopped")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	if err := g.SelfCheck(ctx, v); !errors.Is(err, stopped) && !errors.Is(err, context.Canceled) || condemns(err) {
+		t.Errorf("%v", err)
+	}
+}
