@@ -66,7 +66,7 @@ func newBar(w io.Writer, ev updater.Event) *progressbar.ProgressBar {
 		progressbar.OptionSetDescription(stamp(ev)+ev.Number),
 		progressbar.OptionShowBytes(ev.Kind == "download"),
 		progressbar.OptionSetWidth(20),
-		progressbar.OptionSetTheme(progressbar.ThemeUnicode),
+		progressbar.OptionSetTheme(progressbar.ThemeASCII),
 		progressbar.OptionSetPredictTime(ev.Kind == "download"),
 	)
 }

@@ -28,6 +28,7 @@ type Options struct {
 	Config   map[string]string // TOML tables by name, in place of the stage's own: "probation": `time = "5s"`
 	Command  string            // TOML of payload.command; "" is the example itself
 	Channels []string          // of the product, beside stable, which the launcher follows
+	Throttle string            // of the repository's server, as for release serve; "" is none
 	Machine  *Machine          // where the launcher runs when it is a Windows program
 	Service  bool              // it runs as a service of the machine, not in the console
 }
@@ -71,7 +72,7 @@ func New(ctx context.Context, p Programs, o Options) (*Stage, error) {
 	if s.log, err = os.Create(filepath.Join(home, "launcher.log")); err != nil {
 		return s, err
 	}
-	if err := s.serve(ctx); err != nil {
+	if err := s.serve(ctx, o.Throttle); err != nil {
 		return s, err
 	}
 	if s.machine != nil {
@@ -118,11 +119,11 @@ func (s *Stage) Change(ctx context.Context, args ...string) error {
 }
 
 // serve runs `release serve` on the published folder.
-func (s *Stage) serve(ctx context.Context) error {
+func (s *Stage) serve(ctx context.Context, throttle string) error {
 	if err := os.MkdirAll(s.Repo(), 0o755); err != nil {
 		return err
 	}
-	cmd := exec.Command(s.Release, "serve", s.Repo(), "--addr", "127.0.0.1:0")
+	cmd := exec.Command(s.Release, "serve", s.Repo(), "--addr", "127.0.0.1:0", "--throttle", throttle)
 	cmd.Stderr = s.log
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -94,6 +94,9 @@ var releases = []release{
 	{"1.3.0", "health-fail:500ms", "a version whose health fails after it took over, while its answers stay good", 20},
 }
 
+// throttle makes the download of one version take two seconds, so that it can be watched.
+const throttle = "3M"
+
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
 func (d *demo) run(ctx context.Context) (err error) {
@@ -111,7 +114,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if d.stage, err = stage.New(ctx, programs, stage.Options{Machine: d.machine, Service: d.windows}); err != nil {
+	if d.stage, err = stage.New(ctx, programs, stage.Options{Throttle: throttle, Machine: d.machine, Service: d.windows}); err != nil {
 		return err
 	}
 	if err := d.first(ctx, files[0]); err != nil {
