@@ -150,7 +150,10 @@ func (c *Client) release(ctx context.Context, src Source, version string) (r Rel
 }
 
 func (c *Client) walk(ctx context.Context, src Source) *walk {
-	return &walk{ctx: ctx, src: src, cache: c.trust, anchor: c.anchor, host: c.host, used: map[string]bool{}}
+	return &walk{
+		core: core{ctx: ctx, src: src, cache: c.trust, anchor: c.anchor, used: map[string]bool{}},
+		host: c.host,
+	}
 }
 
 // folder is a Source in a local folder.
