@@ -200,7 +200,7 @@ func TestOpen(t *testing.T) {
 // Inside a bubble the clock starts at the same moment of the year 2000 each time, which is how a host's
 // clock is set back here.
 func TestClock(t *testing.T) {
-	dir, tree, day := t.TempDir(), t.TempDir(), 24*time.Hour
+	dir, tree := t.TempDir(), t.TempDir()
 	var v *vendor
 	synctest.Test(t, func(t *testing.T) {
 		v = newVendorIn(t, tree)

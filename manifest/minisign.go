@@ -1,8 +1,11 @@
 package manifest
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -13,7 +16,47 @@ import (
 
 // ArtifactKey is the secret minisign key with which a vendor signs artifacts. It is independent of the
 // TUF keys: whoever holds only one of the two sorts cannot make a host run anything.
-type ArtifactKey struct{ key minisign.PrivateKey }
+type ArtifactKey struct {
+	key    minisign.PrivateKey
+	public minisign.PublicKey
+	device Signer // in place of key, if the secret is elsewhere
+}
+
+func newArtifactKey(key minisign.PrivateKey) ArtifactKey {
+	return ArtifactKey{key: key, public: key.Public().(minisign.PublicKey)}
+}
+
+// DeviceArtifactKey is an artifact key whose secret half is behind a signer. Public is what Public returns for it.
+func DeviceArtifactKey(public string, device Signer) (ArtifactKey, error) {
+	key, err := parseArtifactPublicKey(public)
+	if err != nil {
+		return ArtifactKey{}, fmt.Errorf("artifact key: %w", err)
+	}
+	return ArtifactKey{public: key, device: device}, nil
+}
+
+// ArtifactPublic makes the minisign form of a public key. Its key number, which minisign draws at random, is the
+// beginning of the key's digest.
+func ArtifactPublic(p PublicKey) string {
+	digest := sha256.Sum256(p.bytes[:])
+	text := binary.LittleEndian.AppendUint16(nil, minisign.EdDSA)
+	text = append(text, digest[:8]...)
+	return base64.StdEncoding.EncodeToString(append(text, p.bytes[:]...))
+}
+
+// ParseArtifactPublic returns the ed25519 key in a minisign public key. It returns ErrDocument.
+func ParseArtifactPublic(text string) (PublicKey, error) {
+	var p PublicKey
+	if _, err := parseArtifactPublicKey(text); err != nil {
+		return p, err
+	}
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return p, fmt.Errorf("%w: %v", ErrDocument, err)
+	}
+	copy(p.bytes[:], b[len(b)-len(p.bytes):])
+	return p, nil
+}
 
 // NewArtifactKey makes a key from the system's random numbers.
 func NewArtifactKey() (ArtifactKey, error) {
@@ -21,24 +64,25 @@ func NewArtifactKey() (ArtifactKey, error) {
 	if err != nil {
 		return ArtifactKey{}, fmt.Errorf("make artifact key: %w", err)
 	}
-	return ArtifactKey{key}, nil
+	return newArtifactKey(key), nil
 }
 
 // ParseArtifactKey reads a minisign secret key file. The password is needed for a file that minisign -G
-// protected with one, and ignored otherwise; opening such a file takes about 1 GiB of memory.
+// protected with one (ErrPassphrase if it is another), and ignored otherwise; opening such a file takes about
+// 1 GiB of memory.
 func ParseArtifactKey(data []byte, password string) (ArtifactKey, error) {
 	if minisign.IsEncrypted(data) {
 		key, err := minisign.DecryptKey(password, data)
 		if err != nil {
-			return ArtifactKey{}, fmt.Errorf("parse artifact key: wrong password or damaged file: %w", err)
+			return ArtifactKey{}, fmt.Errorf("parse artifact key: %w (%v)", ErrPassphrase, err)
 		}
-		return ArtifactKey{key}, nil
+		return newArtifactKey(key), nil
 	}
 	var key minisign.PrivateKey
 	if err := key.UnmarshalText(data); err != nil {
 		return ArtifactKey{}, fmt.Errorf("parse artifact key: %w", err)
 	}
-	return ArtifactKey{key}, nil
+	return newArtifactKey(key), nil
 }
 
 // Bytes prints the key as a minisign secret key file without a password.
@@ -57,28 +101,66 @@ func (k ArtifactKey) Encrypt(password string) ([]byte, error) {
 }
 
 // Public returns the public key as Trust.Minisign wants it.
-func (k ArtifactKey) Public() string { return k.public().String() }
+func (k ArtifactKey) Public() string { return k.public.String() }
 
 // PublicFile returns the public key as a file for minisign -p.
 func (k ArtifactKey) PublicFile() []byte {
-	text, _ := k.public().MarshalText() // never fails
+	text, _ := k.public.MarshalText() // never fails
 	return append(text, '\n')
 }
 
 // ID returns the key number that minisign prints, 16 hex digits.
-func (k ArtifactKey) ID() string { return fmt.Sprintf("%016X", k.key.ID()) }
+func (k ArtifactKey) ID() string { return artifactID(k.public) }
 
-func (k ArtifactKey) public() minisign.PublicKey { return k.key.Public().(minisign.PublicKey) }
+// ArtifactID returns the key number of a minisign public key, or of the key that made a minisign signature file.
+func ArtifactID(text string) (string, error) {
+	if s, err := parseSignature(text); err == nil {
+		return fmt.Sprintf("%016X", s.KeyID), nil
+	}
+	key, err := parseArtifactPublicKey(text)
+	return artifactID(key), err
+}
+
+func artifactID(k minisign.PublicKey) string { return fmt.Sprintf("%016X", k.ID()) }
 
 // SignArtifact reads an artifact and returns its signature file, as minisign -S would with the trusted
 // comment of TrustedComment. It returns ErrMismatch when the bytes are not those that a describes.
 func SignArtifact(k ArtifactKey, product, version string, a Artifact, r io.Reader) (string, error) {
+	digest := crypto.BLAKE2b_512.New() // linked by minisign, which shows its own to nobody
+	if k.device != nil {
+		r = io.TeeReader(r, digest)
+	}
 	signed := minisign.NewReader(r)
 	if err := checkBytes(a, signed); err != nil {
 		return "", fmt.Errorf("sign artifact %s: %w", a.Name, err)
 	}
-	untrusted := "signature of " + product + " " + version + " for " + a.OS + "/" + a.Arch
-	return string(signed.SignWithComments(k.key, TrustedComment(product, version, a), untrusted)), nil
+	trusted, untrusted := TrustedComment(product, version, a), "signature of "+product+" "+version+" for "+a.OS+"/"+a.Arch
+	if k.device == nil {
+		return string(signed.SignWithComments(k.key, trusted, untrusted)), nil
+	}
+	s, err := k.ask(digest.Sum(nil), trusted)
+	if err != nil {
+		return "", fmt.Errorf("sign artifact %s: %w", a.Name, err)
+	}
+	s.UntrustedComment = untrusted
+	if text := s.String(); signed.Verify(k.public, []byte(text)) {
+		return text, nil
+	}
+	return "", fmt.Errorf("sign artifact %s: %w", a.Name, ErrSigner)
+}
+
+// ask has a device make the two signatures of a minisign file: over the BLAKE2b digest of the bytes, and over
+// that signature and the comment.
+func (k ArtifactKey) ask(digest []byte, comment string) (minisign.Signature, error) {
+	s := minisign.Signature{Algorithm: minisign.HashEdDSA, KeyID: k.public.ID(), TrustedComment: comment}
+	first, err := sign(k.device, digest)
+	if err != nil {
+		return s, err
+	}
+	copy(s.Signature[:], first)
+	second, err := sign(k.device, append(first, comment...))
+	copy(s.CommentSignature[:], second)
+	return s, err
 }
 
 // TrustedComment returns the comment that a signature of the artifact carries. It binds the bytes to

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -71,16 +72,17 @@ func (r *role) missing(keys []*metadata.Key, threshold int) int {
 }
 
 // add signs with k, replacing what the same key may have signed before.
-func (r *role) add(k Key) error {
-	signer, err := k.signer()
-	if err != nil {
-		return err
-	}
-	id := k.ID()
+func (r *role) add(k Signer) error {
+	signer := &tufSigner{signer: k}
+	id := k.Public().ID()
+	before := slices.Clone(*r.signatures)
 	*r.signatures = slices.DeleteFunc(*r.signatures, func(s metadata.Signature) bool { return s.KeyID == id })
+	if _, err := r.sign(signer); err != nil {
+		*r.signatures = before
+		return cmp.Or(signer.err, err)
+	}
 	r.raw = nil
-	_, err = r.sign(signer)
-	return err
+	return nil
 }
 
 // wholeSeconds truncates an expiry: go-tuf would print the fraction, and other TUF clients refuse it.

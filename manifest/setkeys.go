@@ -162,23 +162,40 @@ func (s *Set) previousKeys() ([]*metadata.Key, int) {
 	return rootKeys(old, RoleRoot)
 }
 
-// Sign adds a signature. It does nothing when this key has signed already, or when the version was
-// complete when it was loaded: what may be published never changes. It returns ErrNoRole and ErrNotAKey.
-func (s *Set) Sign(role string, k Key) error {
-	r := s.roles[role]
-	if r == nil {
-		return fmt.Errorf("sign %s: %w", role, ErrNoRole)
-	}
+// signers are the keys whose signature on a role may count: its own and, for the root, those of the version before.
+func (s *Set) signers(role string) []*metadata.Key {
 	keys, _ := s.keys(role)
 	if role == RoleRoot {
 		old, _ := s.previousKeys()
 		keys = append(keys, old...)
 	}
-	at := slices.IndexFunc(keys, func(other *metadata.Key) bool { return other.Value.PublicKey == k.Public().String() })
-	if at < 0 {
-		return fmt.Errorf("sign %s: %w: %s", role, ErrNotAKey, k.ID())
+	return keys
+}
+
+// MaySign reports whether a key's signature on a role may count. A key that a new root replaces signs that root too.
+func (s *Set) MaySign(role string, k PublicKey) bool {
+	return slices.ContainsFunc(s.signers(role), func(other *metadata.Key) bool { return other.Value.PublicKey == k.String() })
+}
+
+// SignedBy reports whether a role carries the valid signature of a key.
+func (s *Set) SignedBy(role string, k PublicKey) bool {
+	r := s.roles[role]
+	return r != nil && r.signedBy(k.tuf())
+}
+
+// Sign adds a signature. It does nothing when this key has signed already, or when the version was
+// complete when it was loaded: what may be published never changes. It returns ErrNoRole, ErrNotAKey, ErrSigner,
+// or the signer's error.
+func (s *Set) Sign(role string, k Signer) error {
+	r := s.roles[role]
+	if r == nil {
+		return fmt.Errorf("sign %s: %w", role, ErrNoRole)
 	}
-	if *r.version == r.published || r.signedBy(keys[at]) {
+	public := k.Public()
+	if !s.MaySign(role, public) {
+		return fmt.Errorf("sign %s: %w: %s", role, ErrNotAKey, public.ID())
+	}
+	if *r.version == r.published || r.signedBy(public.tuf()) {
 		return nil
 	}
 	if err := r.add(k); err != nil {

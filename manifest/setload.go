@@ -111,13 +111,8 @@ func read[T metadata.Roles](l *loader, role string, version int64, into *metadat
 func (l *loader) checkSignatures() error {
 	for name, r := range l.set.roles {
 		r.raw = l.raw[name]
-		keys, _ := l.set.keys(name)
-		if name == RoleRoot {
-			old, _ := l.set.previousKeys()
-			keys = append(keys, old...)
-		}
 		valid := map[string]bool{}
-		for _, k := range keys {
+		for _, k := range l.set.signers(name) {
 			if id, err := k.ID(); err == nil && r.signedBy(k) {
 				valid[id] = true
 			}
