@@ -47,6 +47,11 @@ func (c *Client) Status(ctx context.Context) (st Status, err error) {
 	return st, c.ask(ctx, "status", &st)
 }
 
+// Stacks asks what every goroutine of the launcher does.
+func (c *Client) Stacks(ctx context.Context) (s Stacks, err error) {
+	return s, c.ask(ctx, "stacks", &s)
+}
+
 // Why asks what is between a release and this host; "" is every newer release of the channel.
 func (c *Client) Why(ctx context.Context, number string) (w Why, err error) {
 	return w, c.ask(ctx, "why?version="+url.QueryEscape(number), &w)

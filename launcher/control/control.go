@@ -52,6 +52,9 @@ type Status struct {
 	Alarm      string    `json:"alarm,omitempty"`       // the last one since the launcher started
 	Trust      *Trust    `json:"trust,omitempty"`
 	Why        *Why      `json:"why,omitempty"` // what the last check found
+
+	Updates map[updater.Outcome]int `json:"updates,omitempty"` // that ended since the launcher started
+	Runtime *Runtime                `json:"runtime,omitempty"`
 }
 
 // Health says whether the active version serves.

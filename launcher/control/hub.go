@@ -1,6 +1,7 @@
 package control
 
 import (
+	"maps"
 	"sync"
 
 	"github.com/turnstone-go/turnstone/updater"
@@ -15,11 +16,18 @@ type hub struct {
 	mu        sync.Mutex
 	followers map[chan updater.Event]struct{}
 	closed    bool
+	ended     map[updater.Outcome]int
 }
 
 func (h *hub) publish(ev updater.Event) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ev.Outcome != "" {
+		if h.ended == nil {
+			h.ended = map[updater.Outcome]int{}
+		}
+		h.ended[ev.Outcome]++
+	}
 	for ch := range h.followers {
 		select {
 		case ch <- ev:
@@ -27,6 +35,13 @@ func (h *hub) publish(ev updater.Event) {
 			h.drop(ch)
 		}
 	}
+}
+
+// outcomes counts the updates that ended.
+func (h *hub) outcomes() map[updater.Outcome]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.ended)
 }
 
 // follow returns a channel of the events from now on, closed when the follower is cut off, or nil when no

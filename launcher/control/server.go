@@ -73,7 +73,9 @@ type callerKey struct{}
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", s.read(func(*http.Request) (any, error) { return s.backend.Status(), nil }))
+	mux.HandleFunc("GET /v1/status", s.read(func(*http.Request) (any, error) { return s.status(), nil }))
+	mux.HandleFunc("GET /v1/metrics", s.metrics)
+	mux.HandleFunc("GET /v1/stacks", s.write(stacks))
 	mux.HandleFunc("GET /v1/why", s.read(func(r *http.Request) (any, error) {
 		return s.why().about(r.FormValue("version"))
 	}))
@@ -92,6 +94,13 @@ func (s *Server) routes() http.Handler {
 		s.fail(w, http.StatusNotFound, &Error{Usage, fmt.Sprintf("no %s %s here: the launcher and its command line have different versions", r.Method, r.URL.Path)})
 	})
 	return mux
+}
+
+// status is the backend's, with what this process counts.
+func (s *Server) status() Status {
+	st := s.backend.Status()
+	st.Updates, st.Runtime = s.hub.outcomes(), measure()
+	return st
 }
 
 // read wraps a question.
