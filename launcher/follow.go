@@ -18,6 +18,7 @@ type judge struct {
 	asked  string // the version that was ordered, "" for any
 	begun  bool   // the order has been applied: what comes now is its work
 	behind bool   // another update was too far on to make way, and ends first
+	full   bool   // the last candidate was turned away for want of space on the disk
 
 	over *updater.Event // is given the event with which the update ended, if it had one; may be nil
 }
@@ -40,6 +41,8 @@ func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
 	switch ev.Kind {
 	case "check":
 		return j.check(ev)
+	case "turn":
+		j.full = ev.Full
 	case "end":
 		return j.end(ev)
 	}
@@ -65,6 +68,8 @@ func (j *judge) check(ev updater.Event) (verdict, control.Code) {
 		return unmoved, 0
 	case ev.Verdict == journal.Bad, ev.Verdict == journal.Refused:
 		return ended, control.NotVerified
+	case ev.Full:
+		return ended, control.NotPrepared
 	}
 	return ended, control.NotDownloaded
 }
@@ -88,6 +93,9 @@ func (j *judge) end(ev updater.Event) (verdict, control.Code) {
 		return ended, control.NoWayBack
 	case ev.Outcome == updater.RolledBack:
 		return ended, control.RolledBack
+	}
+	if j.full && ev.Verdict == journal.World {
+		return ended, control.NotPrepared
 	}
 	return ended, discarded(ev)
 }

@@ -56,6 +56,13 @@ func forward(number string) script {
 	}
 }
 
+// noSpace is for want of it on the disk.
+const noSpace = true
+
+func turnedFor(full bool) updater.Event {
+	return updater.Event{Kind: "turn", Number: "1.1.0", Err: "x", Verdict: journal.World, Full: full}
+}
+
 func TestFollowOutcomes(t *testing.T) {
 	order := event("order", journal.Idle, "", "update")
 	stale := []updater.Event{event("check", journal.Idle, "", "nothing newer"), endedAs("0.9.0", updater.RolledBack, journal.Bad, journal.Probation)}
@@ -80,6 +87,10 @@ func TestFollowOutcomes(t *testing.T) {
 		{"metadata of somebody else", judge{order: "update"}, script{order, failedCheck(journal.Refused)}, ended, control.NotVerified},
 		{"wrong signature", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.Bad, journal.Staging)}, ended, control.NotVerified},
 		{"no space", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.World, journal.Staging)}, ended, control.NotPrepared},
+		{"no space for the download", judge{order: "update"}, script{order, turnedFor(noSpace), endedAs("1.1.0", updater.Discarded, journal.World, journal.Fetching)}, ended, control.NotPrepared},
+		{"no space for its start", judge{order: "update"}, script{order, turnedFor(noSpace), endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NotPrepared},
+		{"turned away for another reason", judge{order: "update"}, script{order, turnedFor(!noSpace), endedAs("1.1.0", updater.Discarded, journal.World, journal.Fetching)}, ended, control.NotDownloaded},
+		{"no space for the metadata", judge{order: "update"}, script{order, {Kind: "check", Err: "x", Verdict: journal.World, Full: noSpace}}, ended, control.NotPrepared},
 		{"never healthy", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.Bad, journal.Warming)}, ended, control.NeverHealthy},
 		{"port taken", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NeverHealthy},
 		{"yanked on the way", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.Yanked, journal.Staging)}, ended, control.HeldBack},

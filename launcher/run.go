@@ -78,7 +78,7 @@ func (s *service) prepare(ctx context.Context) error {
 		return err
 	}
 	s.host, err = child.New(child.Options{
-		Disk: s.disk, Dir: s.cfg.stateFile("run"), Wire: s.cfg.wire(), Output: s.cfg.stateFile("log"), Log: s.log,
+		Disk: durable.WithSpare(s.disk, s.cfg.stateFile("spare")), Dir: s.cfg.stateFile("run"), Wire: s.cfg.wire(), Output: s.cfg.stateFile("log"), Log: s.log,
 	})
 	if err != nil {
 		return fmt.Errorf("prepare for payload processes: %w", err)

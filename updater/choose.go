@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/internal/wire"
 	"github.com/turnstone-go/turnstone/updater/journal"
 	"github.com/turnstone-go/turnstone/updater/policy"
@@ -156,6 +157,7 @@ func (u *Updater) ask(ctx context.Context, st State) (seen, error) {
 			return r, err
 		})
 	}
+	err = u.measured(st, err)
 	now := time.Now()
 	if err != nil {
 		u.misses++
@@ -274,5 +276,5 @@ func (u *Updater) tellCheck(err error) {
 	if !u.up {
 		text = "the channel cannot be used now, and no good version serves"
 	}
-	u.emit(Event{Kind: "check", Text: text, Err: err.Error(), Verdict: blame(err)})
+	u.emit(Event{Kind: "check", Text: text, Err: err.Error(), Verdict: blame(err), Full: durable.Full(err)})
 }

@@ -53,6 +53,10 @@ func Refused(err error) error {
 	return &turned{journal.Refused, err}
 }
 
+// unready marks err as the machine's fault, and as one that trying again at once does not mend: the candidate
+// is turned away without a mark, and chosen again after a back-off.
+func unready(err error) error { return &turned{journal.World, err} }
+
 // turned is an error that turns a candidate away.
 type turned struct {
 	verdict journal.Verdict
@@ -61,6 +65,12 @@ type turned struct {
 
 func (t *turned) Error() string { return t.err.Error() }
 func (t *turned) Unwrap() error { return t.err }
+
+// final says that err was marked: the step is not tried again.
+func final(err error) bool {
+	var t *turned
+	return errors.As(err, &t)
+}
 
 // blame returns the verdict that err amounts to.
 func blame(err error) journal.Verdict {

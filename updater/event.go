@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/updater/journal"
 	"github.com/turnstone-go/turnstone/updater/policy"
 )
@@ -28,6 +29,7 @@ type Event struct {
 	Outcome Outcome         `json:"outcome,omitempty"`
 	Verdict journal.Verdict `json:"verdict,omitempty"` // with end, turn and a failed check: who was at fault
 	Failed  Phase           `json:"failed,omitempty"`  // with end: the phase that turned the candidate away
+	Full    bool            `json:"full,omitempty"`    // with turn and a failed check: for want of space on the disk
 
 	// Figures is what Text tells, for programs: times in milliseconds (NAME_ms) and counts.
 	Figures map[string]float64 `json:"figures,omitempty"`
@@ -123,7 +125,8 @@ func (u *Updater) report(st, after State, err error) {
 		u.rest = backoff(st.Starts-1, pace(st.Phase), 30*time.Second)
 		u.emit(Event{Kind: "retry", Phase: st.Phase, Number: number(st.Candidate), Text: fmt.Sprintf("is tried again in %s", short(u.rest)), Err: err.Error()})
 	case st.Candidate != nil:
-		u.emit(Event{Kind: "turn", Phase: st.Phase, Number: st.Candidate.Number, Text: "is turned away", Err: err.Error(), Verdict: after.Verdict})
+		u.emit(Event{Kind: "turn", Phase: st.Phase, Number: st.Candidate.Number, Text: "is turned away", Err: err.Error(), Verdict: after.Verdict,
+			Full: durable.Full(err)})
 	}
 	u.turn(st, after)
 	if after.Phase == journal.Idle && st.Phase != journal.Idle {

@@ -3,12 +3,14 @@ package updater
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
 	"sync"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/updater/journal"
 	"github.com/turnstone-go/turnstone/updater/store"
 )
@@ -88,6 +90,7 @@ func (u *Updater) Run(ctx context.Context) error {
 		}
 		u.close(st)
 		next, err := u.step(ctx, st)
+		err = u.measured(st, err)
 		st.Remaining = next.Remaining // what was counted is counted, however the step ended
 		if err != nil && (ctx.Err() != nil || errors.Is(err, errOrder)) {
 			continue // stopped, not failed: the phase is kept
@@ -121,6 +124,22 @@ func (u *Updater) step(ctx context.Context, st State) (State, error) {
 		err = errOrder
 	}
 	return next, err
+}
+
+// measured adds to the error of a full disk how much room is needed.
+func (u *Updater) measured(st State, err error) error {
+	var told *durable.Shortage
+	if !durable.Full(err) || errors.As(err, &told) {
+		return err
+	}
+	more := u.Store.Reserve()
+	if st.Candidate != nil {
+		more = u.Store.Room(*st.Candidate)
+	}
+	if more != nil { // else somebody has made room since
+		err = fmt.Errorf("%w: %w", more, err)
+	}
+	return err
 }
 
 // ensureSaved returns true when the journal holds st, or when st may go on without: in probation and

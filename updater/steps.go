@@ -32,6 +32,9 @@ func (u *Updater) obtain(ctx context.Context, v Version) error {
 	if errors.Is(err, store.ErrName) {
 		return Bad(err)
 	}
+	if err := u.Store.Room(v); err != nil {
+		return unready(err)
+	}
 	begun := time.Now()
 	if err := u.Feed.Fetch(ctx, v, u.Store.Staged(v), u.progress(v)); err != nil {
 		return fmt.Errorf("fetch %s: %w", v.Number, err)

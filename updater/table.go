@@ -43,8 +43,8 @@ func follow(st, next State, err error, o outlook) State {
 
 // fail is the edge of a step that did not end well. World is tried again in the same phase while it may be.
 func fail(st State, err error, o outlook) State {
-	if verdict := blame(err); verdict != journal.World || st.Starts >= maxStarts || st.Phase == journal.Idle {
-		return giveUp(st, verdict, err, o)
+	if final(err) || st.Starts >= maxStarts || st.Phase == journal.Idle {
+		return giveUp(st, blame(err), err, o)
 	}
 	st.Starts++
 	if st.Verdict == journal.None { // else the reason for going back is the one worth keeping

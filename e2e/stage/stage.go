@@ -29,6 +29,7 @@ type Options struct {
 	Command  string            // TOML of payload.command; "" is the example itself
 	Channels []string          // of the product, beside stable, which the launcher follows
 	Throttle string            // of the repository's server, as for release serve; "" is none
+	State    string            // folder of the launcher's state; "" is one in Home
 	Machine  *Machine          // where the launcher runs when it is a Windows program
 	Service  bool              // it runs as a service of the machine, not in the console
 }
@@ -41,6 +42,7 @@ type Stage struct {
 	Listen string // host:port of the service
 	Config string // path of launcher.toml
 
+	state    string
 	machine  *Machine
 	service  bool
 	bridge   *bridge
@@ -57,6 +59,9 @@ func New(ctx context.Context, p Programs, o Options) (*Stage, error) {
 		return nil, err
 	}
 	s := &Stage{Programs: p, Home: home, Listen: o.Listen, Config: filepath.Join(home, "launcher.toml"), machine: o.Machine, service: o.Service}
+	if s.state = o.State; s.state == "" {
+		s.state = filepath.Join(home, "state")
+	}
 	if s.Listen == "" {
 		if s.Listen, err = freeAddress(); err != nil {
 			return nil, err
@@ -101,7 +106,7 @@ func (s *Stage) product() string { return filepath.Join(s.Home, "product") }
 
 // Repo is the published folder, and State the launcher's.
 func (s *Stage) Repo() string  { return filepath.Join(s.Home, "www") }
-func (s *Stage) State() string { return filepath.Join(s.Home, "state") }
+func (s *Stage) State() string { return s.state }
 
 // Publish adds a version made of one file for this platform and publishes it on the stable channel.
 func (s *Stage) Publish(ctx context.Context, version, file string) error {

@@ -35,6 +35,10 @@ type File interface {
 	// having written anything, because the kernel has marked the failed pages clean.
 	Sync() error
 	Truncate(sizeBytes int64) error
+	// Allocate takes the space for the file's first sizeBytes bytes now, so that writing them does not run
+	// out of it later, and leaves the length as it is: what has been written is still told by Stat. It is no
+	// promise where the file system cannot make one (NFS, ZFS), and on Windows it holds until Close.
+	Allocate(sizeBytes int64) error
 }
 
 // Disk is every operation with which the launcher and the release tool change or read durable bytes.
@@ -49,4 +53,6 @@ type Disk interface {
 	Remove(name string) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
+	// Free is what this account can still write on the file system of a directory, in bytes.
+	Free(name string) (int64, error)
 }

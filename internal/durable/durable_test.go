@@ -184,3 +184,25 @@ func TestFullDisk(t *testing.T) {
 		}
 	}
 }
+
+// What was allocated is not what was written, on any system.
+func TestAllocate(t *testing.T) {
+	d, name := durable.OS(), filepath.Join(t.TempDir(), "f")
+	f, err := d.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	must(t, err)
+	_, err = f.Write([]byte("abc"))
+	must(t, err)
+	must(t, f.Allocate(1<<20))
+	must(t, f.Allocate(1)) // less than there is: nothing
+	if info, err := f.Stat(); err != nil || info.Size() != 3 {
+		t.Errorf("the length is %d, %v", info.Size(), err)
+	}
+	_, err = f.Write([]byte("def"))
+	must(t, errors.Join(err, f.Sync(), f.Close()))
+	if got := read(t, d, name); got != "abcdef" {
+		t.Errorf("%q", got)
+	}
+	if free, err := d.Free(filepath.Dir(name)); err != nil || free <= 0 {
+		t.Errorf("%d bytes are free, %v", free, err)
+	}
+}

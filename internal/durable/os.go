@@ -29,7 +29,21 @@ func (osDisk) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	if err != nil {
 		return nil, err // and not a File that holds a nil *os.File
 	}
-	return f, nil
+	return osFile{f}, nil
+}
+
+// osFile is a file of this machine.
+type osFile struct{ *os.File }
+
+func (f osFile) Allocate(sizeBytes int64) error {
+	info, err := f.Stat()
+	if err != nil || info.Size() >= sizeBytes { // and Windows would cut off what is beyond
+		return err
+	}
+	if err := allocate(f.File, sizeBytes); err != nil {
+		return &fs.PathError{Op: "allocate", Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
 func (osDisk) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
@@ -51,4 +65,12 @@ func (osDisk) SyncDir(name string) error {
 		return fmt.Errorf("sync directory %s: %w", name, err)
 	}
 	return nil
+}
+
+func (osDisk) Free(name string) (int64, error) {
+	n, err := free(name)
+	if err != nil {
+		return 0, &fs.PathError{Op: "free space of", Path: name, Err: err}
+	}
+	return n, nil
 }

@@ -2,7 +2,10 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
+	"math"
 	"os"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -58,3 +61,53 @@ func unlock(f *os.File) error {
 	}
 	return freed
 }
+
+// allocate leaves the length alone (FALLOC_FL_KEEP_SIZE). Some file systems cannot, and say so.
+func allocate(f *os.File, size int64) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var taken error
+	if err := raw.Control(func(fd uintptr) {
+		for {
+			taken = unix.Fallocate(int(fd), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+			if taken != unix.EINTR {
+				return
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	if errors.Is(taken, unix.EOPNOTSUPP) || errors.Is(taken, unix.ENOSYS) {
+		return nil
+	}
+	return taken
+}
+
+// free leaves out what is kept for root, also for root: the last blocks are for mending the machine.
+func free(name string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(name, &st); err != nil {
+		return 0, err
+	}
+	if st.Blocks == 0 { // a file system without a size
+		return math.MaxInt64, nil
+	}
+	unit := st.Frsize
+	if unit == 0 {
+		unit = st.Bsize
+	}
+	return int64(min(st.Bavail, math.MaxInt64/uint64(unit))) * unit, nil
+}
+
+// held is what a file takes on the disk, with what was allocated beyond its end.
+func held(info fs.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
+}
+
+// fullErrors are the answers of a disk, or a quota, that has no room.
+var fullErrors = []error{unix.ENOSPC, unix.EDQUOT}

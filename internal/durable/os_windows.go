@@ -2,8 +2,12 @@ package durable
 
 import (
 	"errors"
+	"io/fs"
+	"math"
 	"os"
+	"slices"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
@@ -69,3 +73,42 @@ func lock(f *os.File) error {
 
 // unlock has nothing to do: handles are not inherited unless that is asked for, so closing frees the lock.
 func unlock(*os.File) error { return nil }
+
+// allocate sets the allocation size, which is not the length. It holds until the file is closed.
+// https://learn.microsoft.com/windows/win32/api/winbase/ns-winbase-file_allocation_info
+func allocate(f *os.File, size int64) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var taken error
+	if err := raw.Control(func(fd uintptr) {
+		taken = windows.SetFileInformationByHandle(windows.Handle(fd), windows.FileAllocationInfo,
+			(*byte)(unsafe.Pointer(&size)), uint32(unsafe.Sizeof(size)))
+	}); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(fullErrors, func(e error) bool { return errors.Is(taken, e) }) {
+		return taken
+	}
+	return nil // a network share may not know it; writing tells in time
+}
+
+// free honours quotas.
+func free(name string) (int64, error) {
+	path, err := windows.UTF16PtrFromString(name)
+	if err != nil {
+		return 0, err
+	}
+	var mine, total, all uint64
+	if err := windows.GetDiskFreeSpaceEx(path, &mine, &total, &all); err != nil {
+		return 0, err
+	}
+	return int64(min(mine, math.MaxInt64)), nil
+}
+
+// held is the length: what was allocated beyond it was given back when the file was closed.
+func held(info fs.FileInfo) int64 { return info.Size() }
+
+// fullErrors are the answers of a disk, or a quota, that has no room.
+var fullErrors = []error{windows.ERROR_DISK_FULL, windows.ERROR_HANDLE_DISK_FULL, windows.ERROR_DISK_QUOTA_EXCEEDED}

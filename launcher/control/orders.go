@@ -105,6 +105,8 @@ func (s *Server) looked(ctx context.Context, begun time.Time, events chan update
 				events = nil // cut off, or too many followers: the status alone has to do
 			} else if ev.Kind == "check" && (ev.Verdict == journal.Refused || ev.Verdict == journal.Bad) {
 				code = NotVerified
+			} else if ev.Kind == "check" && ev.Full {
+				code = NotPrepared
 			}
 		case <-tick.C:
 		case <-ctx.Done():

@@ -96,7 +96,7 @@ func (r *Repository) fill(ctx context.Context, p *part, w Want, progress func(do
 	if s.total >= 0 && s.total < w.SizeBytes {
 		return fmt.Errorf("%w: the server has %d bytes, %d are signed", ErrTruncated, s.total, w.SizeBytes)
 	}
-	if err := p.begin(s); err != nil {
+	if err := p.begin(s, w.SizeBytes); err != nil {
 		return err
 	}
 	return p.copy(s.body, w.SizeBytes, progress)

@@ -93,11 +93,14 @@ func (p *part) restart() error {
 
 // begin makes the part ready for the bytes of s. A new tag is on disk before the first byte of its file; if
 // a crash leaves bytes with another's tag all the same, the digest will not be right and all is fetched again.
-func (p *part) begin(s *stream) error {
+func (p *part) begin(s *stream, size int64) error {
 	if s.from != p.have { // the server starts at 0, because it knows no ranges or has another file now
 		if err := p.restart(); err != nil {
 			return err
 		}
+	}
+	if err := p.allocate(size); err != nil {
+		return err
 	}
 	p.pieces++
 	if p.have > 0 || s.tag == "" {
@@ -105,6 +108,19 @@ func (p *part) begin(s *stream) error {
 	}
 	p.tag = s.tag
 	return durable.WriteFile(p.d, p.tagName(), []byte(s.tag), 0o600)
+}
+
+// allocate takes the space of the whole file, so that a full disk shows before the bytes are fetched and not
+// after most of them. The length of the file stays that of the bytes that came: it is what the next call
+// resumes from.
+func (p *part) allocate(size int64) error {
+	err := p.f.Allocate(size)
+	if err != nil {
+		// What could be taken is of no use to anybody as long as the rest is missing.
+		_ = p.f.Truncate(p.have)
+		return fmt.Errorf("take %d bytes on the disk: %w", size, err)
+	}
+	return nil
 }
 
 func (p *part) append(b []byte) error {

@@ -117,6 +117,17 @@ func (f *file) Truncate(size int64) error {
 	return err
 }
 
+// Allocate succeeds: this disk has no size. Fail can make it, and every other operation, answer ENOSPC.
+func (f *file) Allocate(int64) error {
+	_, err := f.use("allocate", func() (int, error) {
+		if f.flag&(os.O_WRONLY|os.O_RDWR) == 0 {
+			return 0, errBadFile
+		}
+		return 0, f.disk.do(Op{"allocate", f.name}, func() {})
+	})
+	return err
+}
+
 func (f *file) Sync() error {
 	_, err := f.use("sync", func() (int, error) {
 		err := f.disk.do(Op{"sync", f.name}, f.node.sync)
