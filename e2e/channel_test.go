@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -187,7 +186,7 @@ func signAndKeep(ctx context.Context, set *manifest.Set, product string, store r
 		}
 	}
 	for _, f := range set.Files() {
-		if err := store.Put(ctx, f.Name, bytes.NewReader(f.Data)); err != nil {
+		if err := store.Put(ctx, repo.Bytes(f.Name, f.Data)); err != nil {
 			return fmt.Errorf("put %s: %w", f.Name, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/manifest"
 	"github.com/turnstone-go/turnstone/release/repo"
 )
@@ -19,30 +20,53 @@ import (
 func (a *app) publishCommand() *cobra.Command {
 	var to string
 	cmd := &cobra.Command{
-		Use:   "publish --to dir:PATH",
+		Use:   "publish --to dir:PATH|s3:BUCKET/PREFIX",
 		Short: "Copy the signed repository to where clients read it",
 		Long: "Copy the signed repository to where clients read it. Metadata that is past half of its time is renewed\n" +
 			"first. Whoever reads meanwhile sees all of the old repository or all of the new one: timestamp.json is\n" +
 			"written last. After an interruption the same command finishes the work; when all is there already\n" +
 			"nothing is written.\n\n" +
+			"An object store is named s3:BUCKET/PREFIX?endpoint=https://HOST&region=NAME; without an endpoint it is AWS.\n" +
+			"Credentials are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from AWS_PROFILE in\n" +
+			"~/.aws/credentials, or from the role of the container or machine; never from the command line. Every write\n" +
+			"is conditional, so that of two publishers one is refused (exit 13) before readers have seen anything of it.\n\n" +
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codeVerify, codePreflight),
 		Args: cobra.NoArgs,
 		RunE: a.runE(func(ctx context.Context, _ []string) (answer, error) {
-			scheme, path, _ := strings.Cut(to, ":")
-			if scheme != "dir" || path == "" {
-				return nil, usage("--to %q: write it as dir:PATH", to)
+			dst, err := destination(to)
+			if err != nil {
+				return nil, err
 			}
 			w, err := a.open()
 			if err != nil {
 				return nil, err
 			}
 			defer w.close()
-			return w.publish(ctx, repo.Dir(w.disk, path), to)
+			return w.publish(ctx, dst, to)
 		}),
 	}
-	cmd.Flags().StringVar(&to, "to", "", "where to: dir:PATH")
+	cmd.Flags().StringVar(&to, "to", "", "where to: dir:PATH or s3:BUCKET/PREFIX?endpoint=URL&region=NAME")
 	_ = cmd.MarkFlagRequired("to") // the flag is there: it is defined above
 	return cmd
+}
+
+// destination opens what --to names.
+func destination(to string) (repo.Store, error) {
+	scheme, place, _ := strings.Cut(to, ":")
+	switch {
+	case scheme == "dir" && place != "":
+		return repo.Dir(durable.OS(), place), nil
+	case scheme == "s3" && place != "":
+		dst, err := repo.S3(place)
+		if errors.Is(err, repo.ErrCredentials) {
+			return nil, refuse("%w", err)
+		}
+		if err != nil {
+			return nil, usage("--to %q: %w", to, err)
+		}
+		return dst, nil
+	}
+	return nil, usage("--to %q: write it as dir:PATH or s3:BUCKET/PREFIX", to)
 }
 
 // published is the answer of publish.
@@ -84,10 +108,7 @@ func (w *workspace) publish(ctx context.Context, dst repo.Store, to string) (ans
 	if err != nil {
 		return nil, err
 	}
-	if err := w.checkHistory(ctx, dst, set); err != nil {
-		return nil, err
-	}
-	report, err := repo.Publish(ctx, dst, files)
+	report, err := repo.PublishIf(ctx, dst, files, func(ctx context.Context) error { return w.checkHistory(ctx, dst, set) })
 	if err != nil {
 		return nil, conflict(err, to)
 	}
@@ -103,9 +124,13 @@ func (w *workspace) publish(ctx context.Context, dst repo.Store, to string) (ans
 }
 
 func conflict(err error, to string) error {
-	if errors.Is(err, repo.ErrConflict) {
+	switch {
+	case errors.Is(err, repo.ErrConflict):
 		return fmt.Errorf("%w: %s was published from other bytes under the same name. Nothing was written. "+
-			"Bring the product folder that it was published from, or publish to an empty place", err, to)
+			"Bring the product folder that it was published from, or publish to an empty place. If nothing that is published there "+
+			"names that file, a publisher that lost against another left it: remove it when none is at work, and run this again", err, to)
+	case errors.Is(err, repo.ErrBusy):
+		return fmt.Errorf("%w. Readers have seen nothing of this one. Wait for the other to end and run this again, from the folder that it published from", err)
 	}
 	return err
 }

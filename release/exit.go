@@ -61,7 +61,8 @@ func codeOf(err error) int {
 		return e.code
 	case errors.Is(err, manifest.ErrVerify):
 		return codeVerify
-	case errors.Is(err, repo.ErrConflict), errors.Is(err, repo.ErrBusy), errors.Is(err, manifest.ErrPublished):
+	case errors.Is(err, repo.ErrConflict), errors.Is(err, repo.ErrBusy), errors.Is(err, manifest.ErrPublished),
+		errors.Is(err, repo.ErrCredentials), errors.Is(err, repo.ErrUnconditional):
 		return codePreflight
 	}
 	return codeFailed

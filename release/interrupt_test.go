@@ -40,13 +40,13 @@ func (s *cutStore) Open(ctx context.Context, name string) (io.ReadCloser, int64,
 	return s.Store.Open(ctx, name)
 }
 
-func (s *cutStore) Put(ctx context.Context, name string, r io.Reader) error {
+func (s *cutStore) Put(ctx context.Context, f repo.File) error {
 	if s.next() {
-		return s.Store.Put(ctx, name, r)
+		return s.Store.Put(ctx, f)
 	}
 	s.hit = s.left == -1
 	if s.hit && s.done {
-		_ = s.Store.Put(ctx, name, r) // the answer is lost
+		_ = s.Store.Put(ctx, f) // the answer is lost
 	}
 	return errCut
 }

@@ -264,7 +264,7 @@ func (w *workspace) write(ctx context.Context, to repo.Store, files []manifest.F
 		if err == nil && bytes.Equal(was, f.Data) {
 			continue
 		}
-		if err := to.Put(ctx, f.Name, bytes.NewReader(f.Data)); err != nil {
+		if err := to.Put(ctx, repo.Bytes(f.Name, f.Data)); err != nil {
 			return fmt.Errorf("write %s: %w", f.Name, err)
 		}
 	}

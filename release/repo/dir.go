@@ -57,11 +57,16 @@ func (s dir) Open(ctx context.Context, name string) (io.ReadCloser, int64, error
 	return f, info.Size(), nil
 }
 
-func (s dir) Put(ctx context.Context, name string, r io.Reader) error {
-	file, err := s.file(ctx, name)
+func (s dir) Put(ctx context.Context, f File) error {
+	file, err := s.file(ctx, f.Name)
 	if err != nil {
 		return err
 	}
+	r, err := f.reader()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
 	parent := filepath.Dir(file)
 	if err := durable.MkdirAll(s.disk, parent, 0o755); err != nil {
 		return err
@@ -96,7 +101,7 @@ func (s dir) Lock(context.Context) (func(), error) {
 	}
 	lock, err := durable.Lock(filepath.Join(s.path, lockName))
 	if errors.Is(err, durable.ErrLocked) {
-		return nil, fmt.Errorf("%s: %w: wait for it to end and run the same command again", s.path, ErrBusy)
+		return nil, fmt.Errorf("%s: %w", s.path, ErrBusy)
 	}
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ type File struct {
 	Name      string
 	SizeBytes int64
 	SHA256    string                        // 64 lower-case hex digits
-	Open      func() (io.ReadCloser, error) // called at most once
+	Open      func() (io.ReadCloser, error) // may be called again after the last one was closed
 }
 
 // Bytes is a File held in memory.
@@ -42,21 +42,37 @@ type Report struct {
 // written when a file exists with other bytes (ErrConflict). Publishing the same files again writes
 // nothing. After an error or a crash dst is the old repository, with some files beside it that nothing
 // points to, and the same call finishes the work.
+//
+// When somebody else publishes at the same time, one of the two gets ErrBusy and the pointer is the other's.
 func Publish(ctx context.Context, dst Store, files []File) (Report, error) {
+	return PublishIf(ctx, dst, files, func(context.Context) error { return nil })
+}
+
+// PublishIf is Publish for who looks at what is there first: no other publisher comes between fits, which is
+// called once and whose error ends it, and the new pointer.
+func PublishIf(ctx context.Context, dst Store, files []File, fits func(context.Context) error) (Report, error) {
 	var report Report
 	unlock, err := dst.Lock(ctx)
 	if err != nil {
 		return report, err
 	}
 	defer unlock()
+	if err := fits(ctx); err != nil {
+		return report, err
+	}
 	todo, err := missing(ctx, dst, files)
 	if err != nil {
 		return report, err
 	}
 	report.Same = len(files) - len(todo)
 	for _, f := range todo {
-		if err := put(ctx, dst, f); err != nil {
+		written, err := put(ctx, dst, f)
+		if err != nil {
 			return report, err
+		}
+		if !written {
+			report.Same++
+			continue
 		}
 		report.Written = append(report.Written, f.Name)
 		report.SizeBytes += f.SizeBytes
@@ -83,60 +99,98 @@ func missing(ctx context.Context, dst Store, files []File) ([]File, error) {
 	return append(todo, pointer...), nil
 }
 
+// summed is a Store that knows what it holds without reading it. The sum is "" where it does not.
+type summed interface {
+	sum(ctx context.Context, name string) (sha256 string, sizeBytes int64, err error)
+}
+
 // compare reads the whole of what dst has under f's name. A size that agrees is no proof: a torn copy by
 // another tool would then be taken as published for ever.
 func compare(ctx context.Context, dst Store, f File) error {
+	if s, ok := dst.(summed); ok {
+		sum, sizeBytes, err := s.sum(ctx, f.Name)
+		if err != nil {
+			return err
+		}
+		if sum != "" {
+			return differs(f, sizeBytes, sum)
+		}
+	}
 	r, sizeBytes, err := dst.Open(ctx, f.Name)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
 	if sizeBytes != f.SizeBytes {
-		return fmt.Errorf("%d bytes there, %d bytes here: %w", sizeBytes, f.SizeBytes, ErrConflict)
+		return differs(f, sizeBytes, "")
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, io.LimitReader(r, f.SizeBytes+1)); err != nil {
 		return err
 	}
-	if hex.EncodeToString(sum.Sum(nil)) != f.SHA256 {
+	return differs(f, sizeBytes, hex.EncodeToString(sum.Sum(nil)))
+}
+
+func differs(f File, sizeBytes int64, sum string) error {
+	if sizeBytes != f.SizeBytes {
+		return fmt.Errorf("%d bytes there, %d bytes here: %w", sizeBytes, f.SizeBytes, ErrConflict)
+	}
+	if sum != f.SHA256 {
 		return ErrConflict
 	}
 	return nil
 }
 
-func put(ctx context.Context, dst Store, f File) error {
+// put writes f and says whether it did: somebody who publishes the same files may have been faster, and so
+// may an earlier try of ours whose answer was lost.
+func put(ctx context.Context, dst Store, f File) (written bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
-	r, err := f.Open()
+	err = dst.Put(ctx, f)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, ErrBusy) {
+		switch there := compare(ctx, dst, f); {
+		case there == nil:
+			return false, nil
+		case errors.Is(there, ErrConflict):
+			err = ErrBusy // it was not there, or was another, when we looked at all of them
+		default:
+			err = there
+		}
+	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", f.Name, err)
+		return false, fmt.Errorf("write %s: %w", f.Name, err)
 	}
-	defer r.Close()
-	if err := dst.Put(ctx, f.Name, &checked{r: r, sum: sha256.New(), file: f}); err != nil {
-		return fmt.Errorf("write %s: %w", f.Name, err)
-	}
-	return nil
+	return true, nil
 }
 
-// checked ends with an error instead of io.EOF when the bytes that passed are not those of file: a source
+// reader opens f's source. It ends with an error when the bytes that passed are not those of f: a source
 // that changed while it was read is never published under a digest that it does not have.
+func (f File) reader() (io.ReadCloser, error) {
+	r, err := f.Open()
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name, err)
+	}
+	return &checked{ReadCloser: r, sum: sha256.New(), file: f}, nil
+}
+
 type checked struct {
-	r         io.Reader
+	io.ReadCloser
 	sum       hash.Hash
 	sizeBytes int64
 	file      File
 }
 
+// Read holds the last bytes back until the digest is right, for those who stop at the length that they were
+// told and never see the end.
 func (c *checked) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
+	n, err := c.ReadCloser.Read(p)
 	c.sum.Write(p[:n])
 	c.sizeBytes += int64(n)
-	if c.sizeBytes > c.file.SizeBytes {
-		return n, fmt.Errorf("source of %s changed while it was read", c.file.Name)
-	}
-	if err == io.EOF && hex.EncodeToString(c.sum.Sum(nil)) != c.file.SHA256 {
-		return n, fmt.Errorf("source of %s changed while it was read", c.file.Name)
+	over := c.sizeBytes > c.file.SizeBytes || err == io.EOF && c.sizeBytes < c.file.SizeBytes
+	whole := c.sizeBytes == c.file.SizeBytes && (n > 0 || err == io.EOF)
+	if over || whole && hex.EncodeToString(c.sum.Sum(nil)) != c.file.SHA256 {
+		return 0, fmt.Errorf("source of %s changed while it was read", c.file.Name)
 	}
 	return n, err
 }

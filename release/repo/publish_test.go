@@ -94,7 +94,7 @@ func TestPublishExcludesAnother(t *testing.T) {
 func TestNamesThatLeaveTheTree(t *testing.T) {
 	dst := repo.Dir(durable.OS(), t.TempDir())
 	for _, name := range []string{"", "/etc/passwd", "../x", "a/../../x", "a//b", ".hidden", "a/.hidden", `a\b`, "a/", "a/..b", strings.Repeat("a", 600)} {
-		if err := dst.Put(t.Context(), name, strings.NewReader("x")); err == nil {
+		if err := dst.Put(t.Context(), repo.Bytes(name, []byte("x"))); err == nil {
 			t.Errorf("%q was written", name)
 		}
 		if _, err := dst.Get(t.Context(), name, 10); err == nil {
@@ -105,7 +105,7 @@ func TestNamesThatLeaveTheTree(t *testing.T) {
 
 func TestGetIsBounded(t *testing.T) {
 	dst := repo.Dir(durable.OS(), t.TempDir())
-	if err := dst.Put(t.Context(), "a", strings.NewReader("12345")); err != nil {
+	if err := dst.Put(t.Context(), repo.Bytes("a", []byte("12345"))); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := dst.Get(t.Context(), "a", 4); !errors.Is(err, repo.ErrTooLong) {
@@ -118,11 +118,14 @@ func TestGetIsBounded(t *testing.T) {
 
 func TestPutKeepsTheOldBytesWhenTheSourceFails(t *testing.T) {
 	dst := repo.Dir(durable.OS(), t.TempDir())
-	if err := dst.Put(t.Context(), "a", strings.NewReader("old")); err != nil {
+	if err := dst.Put(t.Context(), repo.Bytes("a", []byte("old"))); err != nil {
 		t.Fatal(err)
 	}
-	broken := io.MultiReader(strings.NewReader("new"), iotestErr{})
-	if err := dst.Put(t.Context(), "a", broken); err == nil {
+	broken := repo.Bytes("a", []byte("new and more"))
+	broken.Open = func() (io.ReadCloser, error) {
+		return io.NopCloser(io.MultiReader(strings.NewReader("new"), iotestErr{})), nil
+	}
+	if err := dst.Put(t.Context(), broken); err == nil {
 		t.Error("no error from a broken source")
 	}
 	if got := read(t, dst, "a"); got != "old" {

@@ -38,11 +38,13 @@ type Store interface {
 	Get(ctx context.Context, name string, maxBytes int64) ([]byte, error)
 	// Open returns a file to be streamed, and its size in bytes.
 	Open(ctx context.Context, name string) (io.ReadCloser, int64, error)
-	// Put makes name hold the bytes of r. A reader sees what was there before or all of the new bytes,
+	// Put makes f.Name hold the bytes of f. A reader sees what was there before or all of the new bytes,
 	// whatever interrupts Put; when it returns nil the bytes are durable. Two Puts of one name at the
 	// same time are for Lock to prevent.
-	Put(ctx context.Context, name string, r io.Reader) error
-	// Lock excludes other publishers until unlock is called. It never waits: ErrBusy.
+	Put(ctx context.Context, f File) error
+	// Lock excludes other publishers until unlock is called. It never waits: ErrBusy. A store without locks
+	// notes instead which pointer is there, and its Put then refuses (ErrBusy) to replace another one, and
+	// (fs.ErrExist) to replace any other file.
 	Lock(ctx context.Context) (unlock func(), err error)
 }
 
