@@ -214,4 +214,3 @@ func private(t *testing.T, keys string) {
 		}
 	}
 }
-

@@ -215,3 +215,44 @@ func (b *bench) readUntil(stop chan struct{}) (reads int) {
 		}
 	}
 }
+
+// meddler lets somebody else publish once this one has looked at what is there.
+type meddler struct {
+	repo.Store
+	meddle func()
+}
+
+func (s *meddler) Get(ctx context.Context, name string, maxBytes int64) ([]byte, error) {
+	data, err := s.Store.Get(ctx, name, maxBytes)
+	if name == repo.Pointer && s.meddle != nil {
+		meddle := s.meddle
+		s.meddle = nil
+		meddle()
+	}
+	return data, err
+}
+
+// From the look at what is published to the new pointer nobody else publishes: two copies of one product, each
+// a step ahead of what is there, would each find that it fits.
+func TestNobodyPublishesInBetween(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.add("1.0.0")
+	b.publish()
+	fork := *b
+	fork.dir = copyTree(t, b.dir)
+	closeKeys(t, fork.dir)
+	b.add("1.1.0")
+	fork.add("1.2.0")
+	met := false
+	err := b.publishTo(&meddler{repo.Dir(durable.OS(), b.public), func() {
+		met = true
+		contains(t, fork.must(13, "publish", "--to", "dir:"+b.public).err, "somebody else is publishing there")
+	}})
+	if err != nil || !met {
+		t.Errorf("publish: %v, met %v", err, met)
+	}
+	if got := b.verify(b.public).versions("stable"); got != "1.1.0 1.0.0" {
+		t.Errorf("stable has %q", got)
+	}
+}

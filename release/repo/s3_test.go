@@ -75,7 +75,7 @@ func TestS3Publish(t *testing.T) {
 // A file that changes while its last bytes are read, sent whole or in parts.
 func TestS3SourceThatChanged(t *testing.T) {
 	dst := through(t, objects(t))
-	for _, sizeBytes := range []int{100, 17 << 20} {
+	for _, sizeBytes := range []int{100, 32 << 20} {
 		data := strings.Repeat("a", sizeBytes)
 		changed := repo.Bytes("artifacts/changed", []byte(data))
 		changed.Open = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(data[1:] + "b")), nil }

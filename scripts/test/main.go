@@ -27,7 +27,7 @@ type part struct {
 }
 
 var parts = []part{
-	{"tools", 10 * time.Minute, tools},
+	{"tools", 20 * time.Minute, tools},
 	{"format", time.Minute, format},
 	{"tidy", 2 * time.Minute, tidy},
 	{"vet linux", 5 * time.Minute, vet("linux")},

@@ -27,6 +27,10 @@ var packages = []struct{ name, file string }{
 // staticcheck is pinned like a module of ours.
 const staticcheck = "honnef.co/go/tools/cmd/staticcheck@v0.8.2"
 
+// s3Server is the one that e2e publishes to. It is compiled here, where there is time, and found in the build
+// cache by the test.
+const s3Server = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+
 // tools installs what is missing, when we may.
 func tools(ctx context.Context) error {
 	var missing []string
@@ -36,7 +40,7 @@ func tools(ctx context.Context) error {
 		}
 	}
 	if len(missing) == 0 {
-		return wine(ctx)
+		return errors.Join(wine(ctx), compiled(ctx, s3Server))
 	}
 	if _, err := exec.LookPath("apt-get"); err != nil || os.Geteuid() != 0 {
 		return fmt.Errorf("%w: install these first: %s", errSkipped, strings.Join(missing, " "))
@@ -47,7 +51,26 @@ func tools(ctx context.Context) error {
 	if err := command(ctx, "apt-get", append([]string{"-q", "-y", "--no-install-recommends", "install"}, missing...)...); err != nil {
 		return err
 	}
-	return wine(ctx)
+	return errors.Join(wine(ctx), compiled(ctx, s3Server))
+}
+
+// compiled has a program and its modules in the caches.
+func compiled(ctx context.Context, program string) error {
+	bin, err := os.MkdirTemp("", "compiled")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(bin)
+	return install(ctx, program, bin)
+}
+
+func install(ctx context.Context, program, bin string) error {
+	cmd := exec.CommandContext(ctx, "go", "install", program)
+	cmd.Env = append(os.Environ(), "GOBIN="+bin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("install %s: %w: %s", program, err, out)
+	}
+	return nil
 }
 
 // wine gets the program that runs the Windows tests.
@@ -74,10 +97,8 @@ func lint(goos string) func(context.Context) error {
 			return err
 		}
 		defer os.RemoveAll(bin)
-		install := exec.CommandContext(ctx, "go", "install", staticcheck)
-		install.Env = append(os.Environ(), "GOBIN="+bin)
-		if out, err := install.CombinedOutput(); err != nil {
-			return fmt.Errorf("install staticcheck: %w: %s", err, out)
+		if err := install(ctx, staticcheck, bin); err != nil {
+			return err
 		}
 		return crossed(ctx, goos, "amd64", filepath.Join(bin, "staticcheck"), "./...")
 	}
