@@ -28,7 +28,7 @@ type bridge struct {
 // newBridge opens a way into a machine. Whether a launcher is at its end is seen by each connection.
 func newBridge(m *Machine, program, home string) (*bridge, error) {
 	b := &bridge{socket: filepath.Join(home, "bridge.sock"), done: make(chan struct{})}
-	b.cmd = m.command(context.Background(), program, controlPipe)
+	b.cmd = m.Command(context.Background(), program, controlPipe)
 	var err error
 	if b.stdin, err = b.cmd.StdinPipe(); err != nil {
 		return nil, err

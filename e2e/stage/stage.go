@@ -327,7 +327,7 @@ func (s *Stage) Close() error {
 func (s *Stage) Command(ctx context.Context, args ...string) *exec.Cmd {
 	args = append(args, "--config", s.seen(s.Config))
 	if s.machine != nil {
-		return s.machine.command(ctx, s.Launcher, args...)
+		return s.machine.Command(ctx, s.Launcher, args...)
 	}
 	return exec.CommandContext(ctx, s.Launcher, args...)
 }

@@ -65,10 +65,11 @@ func (m *Machine) Close() error {
 
 // Run runs a program in the machine and returns what it printed.
 func (m *Machine) Run(ctx context.Context, program string, args ...string) (string, error) {
-	return output(m.command(ctx, program, args...))
+	return output(m.Command(ctx, program, args...))
 }
 
-func (m *Machine) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+// Command is a program in the machine.
+func (m *Machine) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, m.tool, append([]string{"exec", "-machine", m.state, "-timeout", "30m", "--", program}, args...)...)
 }
 

@@ -88,13 +88,16 @@ func TestReport(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	if all, err := choose(""); err != nil || len(all) != len(parts) {
+	if all, err := choose("", false); err != nil || len(all) != len(allParts) {
 		t.Errorf("without a name: %d parts, %v", len(all), err)
 	}
-	if some, err := choose("idle,spawn"); err != nil || len(some) != 2 || some[0].name != "idle" {
+	if some, err := choose("idle,spawn", false); err != nil || len(some) != 2 || some[0].name != "idle" {
 		t.Errorf("two names: %v, %v", some, err)
 	}
-	if _, err := choose("idel"); err == nil || !strings.Contains(err.Error(), "idle") {
+	if _, err := choose("idle", true); err == nil {
+		t.Error("a part that cannot be measured on Windows is")
+	}
+	if _, err := choose("idel", false); err == nil || !strings.Contains(err.Error(), "idle") {
 		t.Errorf("a name that is none: %v", err)
 	}
 }

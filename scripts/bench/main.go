@@ -8,6 +8,8 @@
 //	-json        the last line on standard output is one JSON object
 //	-part NAME   measure only this part (several: separated by commas)
 //	-quick       few runs, to try the bench itself; its figures mean little
+//	-windows     the launcher is a service of Windows, under Wine; the clients stay on this computer. Only what
+//	             says something about Windows is measured then: losses at switches, and ratios
 package main
 
 import (
@@ -29,21 +31,23 @@ import (
 type part struct {
 	name, about string
 	run         func(*bench, context.Context) error
+	windows     bool // it can be measured there too
 }
 
-var parts = []part{
-	{"handoff", "switches under load, the payload accepts by itself", (*bench).handoff},
-	{"proxy", "switches under load, a program without the SDK behind the TCP proxy", (*bench).proxy},
-	{"spawn", "from the fork of a version to its first accept", (*bench).spawn},
-	{"rollback", "from the verdict to the traffic on the parked version", (*bench).rollback},
-	{"steady", "requests per second with and without a launcher", (*bench).steady},
-	{"idle", "what a launcher costs while nothing happens", (*bench).idle},
+var allParts = []part{
+	{"handoff", "switches under load, the payload accepts by itself", (*bench).handoff, true},
+	{"proxy", "switches under load, a program without the SDK behind the TCP proxy", (*bench).proxy, true},
+	{"spawn", "from the fork of a version to its first accept", (*bench).spawn, false},
+	{"rollback", "from the verdict to the traffic on the parked version", (*bench).rollback, false},
+	{"steady", "requests per second with and without a launcher", (*bench).steady, true},
+	{"idle", "what a launcher costs while nothing happens", (*bench).idle, false},
 }
 
 // bench is one run of this program.
 type bench struct {
 	programs stage.Programs
 	quick    bool
+	windows  bool
 	part     string // under way
 	figures  []figure
 }
@@ -52,15 +56,16 @@ func main() {
 	asJSON := flag.Bool("json", false, "print one JSON object as the last line")
 	only := flag.String("part", "", "measure only these parts, separated by commas")
 	quick := flag.Bool("quick", false, "few runs, to try the bench itself")
+	onWindows := flag.Bool("windows", false, "measure the launcher as a service of Windows, under Wine")
 	flag.Parse()
-	chosen, err := choose(*only)
+	chosen, err := choose(*only, *onWindows)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	b := &bench{quick: *quick}
+	b := &bench{quick: *quick, windows: *onWindows}
 	err = b.run(ctx, chosen)
 	r := b.report()
 	r.print(os.Stdout)
@@ -77,12 +82,17 @@ func main() {
 	}
 }
 
-// choose returns the parts named, all for "".
-func choose(names string) ([]part, error) {
+// choose returns the parts named, all for "", of those that can be measured on Windows or of all.
+func choose(names string, windows bool) ([]part, error) {
+	var parts, chosen []part
+	for _, p := range allParts {
+		if p.windows || !windows {
+			parts = append(parts, p)
+		}
+	}
 	if names == "" {
 		return parts, nil
 	}
-	var chosen []part
 	for name := range strings.SplitSeq(names, ",") {
 		i := slices.IndexFunc(parts, func(p part) bool { return p.name == name })
 		if i < 0 {
@@ -108,7 +118,11 @@ func (b *bench) run(ctx context.Context, chosen []part) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if b.programs, err = stage.Build(ctx, dir); err != nil {
+	build := stage.Build
+	if b.windows {
+		build = stage.BuildWindows
+	}
+	if b.programs, err = build(ctx, dir); err != nil {
 		return err
 	}
 	b.say("%s; compiled in %.1f s", thisMachine(), time.Since(begun).Seconds())

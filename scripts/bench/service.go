@@ -23,6 +23,7 @@ const anyVersion = "9.999.9"
 type line struct {
 	dir   string
 	build []byte
+	ext   string // of a program where it runs
 }
 
 // newLine builds the example with a fault, "" for none.
@@ -38,7 +39,7 @@ func (b *bench) newLine(ctx context.Context, fault string) (*line, error) {
 	if !bytes.Contains(build, []byte(anyVersion)) {
 		return nil, errors.New("the version is not to be found in the built example")
 	}
-	return &line{dir: b.programs.Dir, build: build}, nil
+	return &line{dir: b.programs.Dir, build: build, ext: filepath.Ext(b.programs.Launcher)}, nil
 }
 
 // version is the number of the n-th release of a service.
@@ -49,22 +50,30 @@ func (l *line) release(version string) (string, error) {
 	if len(version) != len(anyVersion) {
 		panic("bench: the version " + version + " does not fit into the build")
 	}
-	file := filepath.Join(l.dir, "example-"+version)
+	file := filepath.Join(l.dir, "example-"+version+l.ext)
 	return file, os.WriteFile(file, bytes.ReplaceAll(l.build, []byte(anyVersion), []byte(version)), 0o755)
 }
 
 // service is a stage whose launcher serves the example, and all that the launcher says.
 type service struct {
 	*stage.Stage
-	good *line
-	told *record
-	last int // release published
+	machine *stage.Machine // of its own, on Windows
+	good    *line
+	told    *record
+	last    int // release published
 }
 
 // serve starts a launcher on the first release of good.
 func (b *bench) serve(ctx context.Context, good *line, o stage.Options) (*service, error) {
-	st, err := stage.New(ctx, b.programs, o)
-	s := &service{Stage: st, good: good, last: -1}
+	s := &service{good: good, last: -1}
+	var err error
+	if b.windows {
+		s.machine, err = b.programs.Boot(ctx)
+		o.Machine, o.Service = s.machine, true
+	}
+	if err == nil {
+		s.Stage, err = stage.New(ctx, b.programs, o)
+	}
 	if err == nil {
 		_, err = s.publish(ctx, good)
 	}
@@ -77,16 +86,33 @@ func (b *bench) serve(ctx context.Context, good *line, o stage.Options) (*servic
 	if err == nil {
 		s.told, err = follow(ctx, s.Client())
 	}
-	if err != nil && st != nil {
+	if err == nil && b.windows {
+		err = b.prove(ctx, s)
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	return s, err
+	return s, nil
 }
 
-func (s *service) close() error {
-	err := s.Close()
+// prove says in which mode the traffic flows, by the processes that have to do with it.
+func (b *bench) prove(ctx context.Context, s *service) error {
+	p, err := s.Prove(ctx)
+	if err == nil {
+		b.say("%s", p)
+	}
+	return err
+}
+
+func (s *service) close() (err error) {
+	if s.Stage != nil {
+		err = s.Close()
+	}
 	if s.told != nil {
 		s.told.close()
+	}
+	if s.machine != nil {
+		err = errors.Join(err, s.machine.Close())
 	}
 	return err
 }

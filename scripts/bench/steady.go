@@ -30,7 +30,7 @@ func (b *bench) steady(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	alone, pid, stop, err := b.alone(ctx, good)
+	alone, stop, err := b.alone(ctx, good)
 	if err != nil {
 		return err
 	}
@@ -46,26 +46,34 @@ func (b *bench) steady(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, proxy.close()) }()
 
-	c := comparison{pairs: b.runs(steadyPairs, 3), each: 500 * time.Millisecond, servers: [3]server{{alone, []int{pid}}}}
+	c := comparison{pairs: b.runs(steadyPairs, 3), each: 500 * time.Millisecond, servers: [3]server{alone}}
+	least := steadyLeast
 	for i, s := range []*service{handoff, proxy} {
+		c.servers[i+1] = server{addr: s.Listen}
+		if b.windows { // Wine's server works for every process: neither its pace nor its CPU is Windows'
+			least = 0
+			continue
+		}
 		st, err := s.Client().Status(ctx)
 		if err != nil {
 			return err
 		}
-		c.servers[i+1] = server{s.Listen, []int{s.PID(), st.Processes[0].PID}}
+		c.servers[i+1].pids = []int{s.PID(), st.Processes[0].PID}
 	}
-	if err := c.run(ctx, false); err != nil {
-		return err
+	for _, turn := range []struct {
+		about string
+		fresh bool
+		least float64
+	}{{"kept-alive connections", false, least}, {"a connection each", true, 0}} {
+		if err := c.run(ctx, turn.fresh); err != nil {
+			return err
+		}
+		b.ratio("handoff: requests/s, "+turn.about, c.rps, 1, turn.least)
+		if !b.windows {
+			b.ratio("  its CPU for a request, launcher included", c.cpu, 1, 0)
+		}
+		b.ratio("proxy: requests/s, "+turn.about, c.rps, 2, 0)
 	}
-	b.ratio("handoff: requests/s, kept-alive connections", c.rps, 1, steadyLeast)
-	b.ratio("  its CPU for a request, launcher included", c.cpu, 1, 0)
-	b.ratio("proxy: requests/s, kept-alive connections", c.rps, 2, 0)
-	if err := c.run(ctx, true); err != nil {
-		return err
-	}
-	b.ratio("handoff: requests/s, a connection each", c.rps, 1, 0)
-	b.ratio("  its CPU for a request, launcher included", c.cpu, 1, 0)
-	b.ratio("proxy: requests/s, a connection each", c.rps, 2, 0)
 	return nil
 }
 
@@ -78,39 +86,60 @@ type server struct {
 // alone runs the same program without a launcher. Like a payload it gets a session of its own, where the
 // machine has a program for that: Linux shares the processors out by session before it does by process, so
 // a server in the session of its clients would be measured under another rule.
-func (b *bench) alone(ctx context.Context, l *line) (addr string, pid int, stop func(), err error) {
+func (b *bench) alone(ctx context.Context, l *line) (srv server, stop func(), err error) {
 	file, err := l.release("0.000.1") // no number of a release, whose file may be running then
 	if err != nil {
-		return "", 0, nil, err
+		return srv, nil, err
 	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", 0, nil, err
+		return srv, nil, err
 	}
-	addr = ln.Addr().String()
+	srv.addr = ln.Addr().String()
 	_ = ln.Close() // the program takes the port
-	argv := []string{file, "-addr", addr}
+	stop, srv.pids, err = b.program(ctx, file, "-addr", srv.addr)
+	if err != nil {
+		return srv, nil, err
+	}
+	for range 500 {
+		c, err := net.Dial("tcp", srv.addr)
+		if err == nil {
+			_ = c.Close() // it was only to see that it listens
+			return srv, stop, nil
+		}
+		stage.Wait(ctx, 10*time.Millisecond)
+	}
+	stop()
+	return srv, nil, fmt.Errorf("%s does not listen", file)
+}
+
+// program runs a program where the launcher would; on Windows it has no pid that means something here.
+func (b *bench) program(ctx context.Context, argv ...string) (stop func(), pids []int, err error) {
+	if b.windows {
+		m, err := b.programs.Boot(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		cmd := m.Command(ctx, argv[0], argv[1:]...)
+		if err := cmd.Start(); err != nil {
+			return nil, nil, errors.Join(err, m.Close())
+		}
+		return func() {
+			_ = m.Close() // with it ends what runs in it
+			_ = cmd.Wait()
+		}, nil, nil
+	}
 	if setsid, err := exec.LookPath("setsid"); err == nil {
 		argv = append([]string{setsid}, argv...)
 	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	if err := cmd.Start(); err != nil {
-		return "", 0, nil, err
+		return nil, nil, err
 	}
-	stop = func() {
+	return func() {
 		_ = cmd.Process.Kill() // it keeps nothing
 		_ = cmd.Wait()
-	}
-	for range 500 {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			_ = c.Close() // it was only to see that it listens
-			return addr, cmd.Process.Pid, stop, nil
-		}
-		stage.Wait(ctx, 10*time.Millisecond)
-	}
-	stop()
-	return "", 0, nil, fmt.Errorf("%s does not listen", file)
+	}, []int{cmd.Process.Pid}, nil
 }
 
 // comparison is rounds of measurements, one of each server in a round.
