@@ -54,10 +54,11 @@ func TestServiceOfWindows(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build scmctl: %v\n%s", err, out)
 	}
-	for _, mode := range []string{"proxy", "handoff"} {
+	for mode, user := range map[string]string{"proxy": "same", "handoff": "restricted"} {
 		t.Run(mode, func(t *testing.T) {
 			s, err := stage.New(t.Context(), programs, stage.Options{Machine: m, Config: map[string]string{
 				"traffic": fmt.Sprintf("mode = %q\n", mode),
+				"payload": fmt.Sprintf("kind = \"sdk\"\ncommand = [\"{{.Exe}}\"]\nuser = %q\n", user),
 			}})
 			if err != nil {
 				t.Fatal(err)

@@ -127,8 +127,8 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 		steps = append(steps, s)
 	}
 	look("configuration", cfg.File, cfg.checkMachine())
-	if cfg.Payload.User == "same" && privilegedProcess() {
-		look("account of the payload", "", errors.New("payload.user = \"same\": a broken payload has all rights of the launcher; name an account of its own"))
+	if cfg.Payload.User == child.Same && host.Privileged() {
+		look("account of the payload", "", errors.New("payload.user = \"same\": a broken payload has all rights of the launcher; name an account of its own ("+child.AccountHint+")"))
 	}
 	look("room for another version", cfg.State.Dir, hasRoom(cfg.State.Dir))
 	word, up, err := host.Running(ctx, cfg.Product)
@@ -167,6 +167,3 @@ func hasRoom(dir string) error {
 	_, werr := f.Write(make([]byte, 1<<20))
 	return errors.Join(werr, f.Sync(), f.Close(), os.Remove(filepath.Clean(f.Name())))
 }
-
-// privilegedProcess says whether this process has all rights. Windows has no root: os.Geteuid is -1 there.
-func privilegedProcess() bool { return os.Geteuid() == 0 }

@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/launcher/host"
 )
 
 // Config is one launcher.toml: checked, with every default filled in and every path absolute.
@@ -155,7 +157,7 @@ func loadConfig(name string) (Config, error) {
 	if len(data) > maxConfigBytes {
 		return Config{}, fmt.Errorf("read %s: longer than %d bytes, so it is not a configuration file", abs, maxConfigBytes)
 	}
-	return parseConfig(abs, data, os.Geteuid() == 0)
+	return parseConfig(abs, data, host.Privileged())
 }
 
 // parseConfig is loadConfig on bytes. file must be absolute: relative paths inside start at its folder.
@@ -203,7 +205,7 @@ func (c *Config) finish(doc *document, root bool) {
 	}
 	absolute(&c.Control.Socket)
 	if !root {
-		orElse(&c.Payload.User, "same")
+		orElse(&c.Payload.User, child.Same)
 	}
 	if k, ok := kinds[c.Payload.Kind]; ok {
 		orElse(&c.Traffic.Mode, k.modes[0])

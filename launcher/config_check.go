@@ -156,7 +156,7 @@ func (d *document) checkPayload(c *Config, root bool) {
 	}
 	d.checkCommand("payload.command", c, p.Command, `name the program: command = ["{{.Exe}}", "--flag"]`)
 	if root && p.User == "" {
-		d.bad("payload.user", `name the account of the program: user = "acme"; or user = "same" to run it with all rights`, "missing, and the launcher runs as root")
+		d.bad("payload.user", "name the account of the program: "+child.AccountHint+`; or user = "same" to run it with all rights`, "missing, and the launcher has all rights of this machine")
 	}
 	if p.CrashLoop != "rollback" && p.CrashLoop != "stay" {
 		d.bad("payload.crash_loop", `use "rollback" (to the version before it) or "stay" (start it again for ever)`, "not a policy")
@@ -305,10 +305,8 @@ func (c Config) checkMachine() error {
 	if err := host.CheckFile(c.File); err != nil {
 		return err
 	}
-	if u := c.Payload.User; u != "" && u != "same" {
-		if _, err := user.Lookup(u); err != nil {
-			doc.bad("payload.user", "make the account (useradd --system "+u+"), or name another one", "%v", err)
-		}
+	if err := child.CheckAccount(c.Payload.User); err != nil {
+		doc.bad("payload.user", child.AccountHint, "%v", err)
 	}
 	if g := c.Control.ReadGroup; g != "" {
 		if _, err := user.LookupGroup(g); err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
 )
 
@@ -259,10 +260,10 @@ line 1: state.dir: missing
      | ^
      name a folder that only the launcher writes: [state] dir = "/var/lib/acme-agent"
 
-line 1: payload.user: missing, and the launcher runs as root
+line 1: payload.user: missing, and the launcher has all rights of this machine
    1 | product = 3
      | ^
-     name the account of the program: user = "acme"; or user = "same" to run it with all rights
+     name the account of the program: ` + child.AccountHint + `; or user = "same" to run it with all rights
 
 line 1: product: not a text
    1 | product = 3
@@ -290,7 +291,7 @@ line 5: repository.pol: unknown key
 
 func TestConfigRootMustNameTheAccount(t *testing.T) {
 	_, err := parseConfig("/x/launcher.toml", []byte(smallest), true)
-	checkFault(t, smallest, err, "", "payload.user: missing, and the launcher runs as root", `user = "same"`)
+	checkFault(t, smallest, err, "", "payload.user: missing, and the launcher has all rights of this machine", `user = "same"`)
 	if _, err := parseConfig("/x/launcher.toml", []byte(smallest+"[payload]\nuser = \"same\"\n"), true); err != nil {
 		t.Error(err)
 	}

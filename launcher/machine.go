@@ -7,14 +7,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/user"
-	"strconv"
 	"strings"
 
 	"golang.org/x/term"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
-	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/host"
 )
 
@@ -52,33 +49,4 @@ func hostID(d durable.Disk, name string) (string, error) {
 		return "", fmt.Errorf("write the host's id: %w", err)
 	}
 	return id, nil
-}
-
-// account is what a payload runs as; nil is the launcher's own.
-func account(name string) (*child.User, error) {
-	if name == "same" {
-		return nil, nil
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return nil, fmt.Errorf("payload.user: %w", err)
-	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return nil, fmt.Errorf("payload.user: %s has no numeric ids: %w", name, err)
-	}
-	return &child.User{UID: uint32(uid), GID: uint32(gid), Home: u.HomeDir}, nil
-}
-
-// giveTo makes the payload's account the owner of its data folder.
-func giveTo(name, dir string) error {
-	u, err := account(name)
-	if u == nil || err != nil {
-		return err
-	}
-	if err := os.Chown(dir, int(u.UID), int(u.GID)); err != nil {
-		return fmt.Errorf("give the data folder to %s: %w", name, err)
-	}
-	return nil
 }

@@ -28,6 +28,7 @@ type service struct {
 	feed   *feed
 	store  *store.Store
 	host   *child.Host
+	user   *child.User // that payloads run as; nil is the launcher's own
 	site   *site
 	engine *updater.Updater
 	server *control.Server
@@ -109,7 +110,7 @@ func (s *service) assemble(j *journal.Journal) error {
 // account of its own must be able to walk to its program, its socket and its data.
 func (s *service) folders() error {
 	walk := os.FileMode(0o700)
-	if s.cfg.Payload.User != "same" {
+	if s.cfg.Payload.User != child.Same {
 		walk = 0o711
 	}
 	if err := durable.MkdirAll(s.disk, s.cfg.State.Dir, walk); err != nil {
@@ -123,15 +124,21 @@ func (s *service) folders() error {
 	if err := durable.MkdirAll(s.disk, s.cfg.Payload.Data, 0o750); err != nil {
 		return fmt.Errorf("make the payload's data folder: %w", err)
 	}
-	return giveTo(s.cfg.Payload.User, s.cfg.Payload.Data)
+	var err error
+	if s.user, err = child.Account(s.cfg.Payload.User, s.cfg.Product); err != nil {
+		return exit(control.NotPrepared, "payload.user: %w", err)
+	}
+	return s.user.Give(s.cfg.Payload.Data)
 }
 
 // enclose keeps whoever may walk through the state folder out of what is in it. A payload with an account of its
 // own runs from the store.
 func (s *service) enclose() error {
 	names := []string{"trust"}
-	if s.cfg.Payload.User == "same" {
+	if s.user == nil {
 		names = append(names, "store")
+	} else if err := s.user.Show(s.cfg.stateFile("store")); err != nil {
+		return fmt.Errorf("let the payload run from the store: %w", err)
 	}
 	for _, name := range names {
 		if err := s.disk.Chmod(s.cfg.stateFile(name), 0o700); err != nil {

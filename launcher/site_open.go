@@ -23,10 +23,7 @@ func openSite(ctx context.Context, sv *service, fence func() (uint64, error)) (*
 	}
 	s.life, s.end = context.WithCancel(context.Background())
 	s.upkeep, s.rest = context.WithCancel(s.life)
-	var err error
-	if s.user, err = account(sv.cfg.Payload.User); err != nil {
-		return nil, err
-	}
+	s.user = sv.user
 	left, err := sv.host.Adopt(ctx)
 	if err != nil {
 		sv.log.Error("not every process of the last launcher could be found or ended", "err", err)

@@ -65,22 +65,6 @@ type Listener struct {
 	Conn syscall.RawConn
 }
 
-// User is the account that a payload runs as.
-type User struct {
-	UID, GID uint32
-	Groups   []uint32 // supplementary; none means none, not the launcher's
-	Home     string   // HOME of the process; "" leaves it out
-}
-
-// Attr makes a program that another package starts, a health probe say, run with the rights of u; nil, which
-// changes nothing, for a nil u.
-func (u *User) Attr() *syscall.SysProcAttr {
-	if u == nil {
-		return nil
-	}
-	return attributes(*u)
-}
-
 // Errors of Start and Adopt.
 var (
 	ErrSpec   = errors.New("the process cannot be started as described")

@@ -34,9 +34,8 @@ func createOutput(path string, u *User) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A program may open /dev/stderr anew, which asks for the right to open this file.
 	if u != nil {
-		if err := f.Chown(int(u.UID), int(u.GID)); err != nil {
+		if err := u.open(f); err != nil {
 			_ = f.Close() // nothing was written to it
 			return nil, err
 		}

@@ -290,11 +290,6 @@ func execProgram(args, env []string) error {
 	return syscall.Exec(args[0], args, env)
 }
 
-// attributes are what makes a process run as u.
-func attributes(u User) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID, Groups: u.Groups}}
-}
-
 // descriptors prints inherited listeners as in wire.EnvListen, the first one being descriptor next.
 func descriptors(ls []Listener, next int) string {
 	var parts []string

@@ -41,8 +41,6 @@ func canRun(s Spec) error {
 		return fmt.Errorf("%w: %s is not a file", ErrSpec, s.Path)
 	case s.Kind == Activation:
 		return fmt.Errorf("%w: LISTEN_FDS is for Unix programs; use kind %q, or %q in proxy mode", ErrUnsupported, SDK, Plain)
-	case s.User != nil:
-		return fmt.Errorf("%w: another user for the payload; use the launcher's own", ErrUnsupported)
 	}
 	return nil
 }
@@ -69,15 +67,17 @@ func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 		defer windows.CloseHandle(r)
 		inherited, tokenAt = append(inherited, syscall.Handle(r)), strconv.FormatUint(uint64(r), 10)
 	}
+	sys := &syscall.SysProcAttr{}
+	if u := p.spec.User; u != nil {
+		sys = u.attr()
+	}
+	sys.CreationFlags = windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW
 	h := &handle{job: job}
 	err = lendSockets(p.spec.Listeners, nil, func(sockets []syscall.Handle) error {
+		sys.AdditionalInheritedHandles = append(inherited, sockets...)
 		attr := &syscall.ProcAttr{
 			Dir: p.spec.Dir, Env: p.environment(tokenAt, handleValues(p.spec.Listeners, sockets)),
-			Files: []uintptr{null.Fd(), out.Fd(), out.Fd()},
-			Sys: &syscall.SysProcAttr{
-				CreationFlags:              windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW,
-				AdditionalInheritedHandles: append(inherited, sockets...),
-			},
+			Files: []uintptr{null.Fd(), out.Fd(), out.Fd()}, Sys: sys,
 		}
 		pid, proc, err := syscall.StartProcess(p.spec.Path, append([]string{p.spec.Path}, p.spec.Args...), attr)
 		h.pid, h.proc = pid, windows.Handle(proc)
@@ -275,6 +275,3 @@ func ownCommand() (string, error) { return os.Executable() }
 func execProgram(args, env []string) error {
 	return fmt.Errorf("%w: LISTEN_FDS is for Unix programs", ErrUnsupported)
 }
-
-// attributes would make a process run as another user, which no payload does here yet; see canRun.
-func attributes(User) *syscall.SysProcAttr { return nil }

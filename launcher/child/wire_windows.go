@@ -18,9 +18,9 @@ import (
 	"github.com/turnstone-go/turnstone/internal/wire"
 )
 
-// pipeAccess lets the system and administrators do everything and every logged-on account connect: pid and
-// token decide who may speak. The protected list (P) takes nothing from above.
-const pipeAccess = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;OW)(A;;GRGW;;;AU)"
+// pipeAccess lets the system and administrators do everything and every logged-on account connect, also with a
+// restricted token (S-1-5-33): pid and token decide who may speak. The protected list (P) takes nothing from above.
+const pipeAccess = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;OW)(A;;GRGW;;;AU)(A;;GRGW;;;S-1-5-33)"
 
 // listenWire makes the named pipe. It fails if there is one by this name already, so nobody who was first
 // can pose as the launcher.

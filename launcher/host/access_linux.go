@@ -10,6 +10,8 @@ import (
 	"syscall"
 )
 
+func privileged() bool { return os.Geteuid() == 0 }
+
 // checkFile follows links: whoever owns the file behind one has the last word.
 func checkFile(name string) error {
 	if os.Geteuid() != 0 { // we have no rights that its writer could want

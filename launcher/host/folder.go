@@ -17,6 +17,7 @@ func MakeFolder(dir string) (made bool, err error) { return makeFolder(dir) }
 // component is one folder on the way from the root of a volume, as Windows describes it.
 type component struct {
 	path      string
+	folder    bool // and not a file
 	reparse   bool // a junction, a symbolic link or another trick
 	owner     string
 	noList    bool // no access list at all: everybody may do everything

@@ -39,6 +39,9 @@ func components(dir string) ([]component, error) {
 	for _, part := range append([]string{""}, strings.Split(strings.Trim(dir[len(volume):], `\`), `\`)...) {
 		at = filepath.Join(at, part)
 		c, err := describe(at)
+		if err == nil && !c.folder {
+			err = fmt.Errorf("%w: %s is not a folder", ErrUnsafe, at)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -47,7 +50,7 @@ func components(dir string) ([]component, error) {
 	return chain, nil
 }
 
-// describe looks at the folder itself, not at what a link in its place points to.
+// describe looks at the folder or file itself, not at what a link in its place points to.
 func describe(path string) (component, error) {
 	c := component{path: path}
 	text, err := windows.UTF16PtrFromString(path)
@@ -65,9 +68,7 @@ func describe(path string) (component, error) {
 	if err := windows.GetFileInformationByHandle(h, &info); err != nil {
 		return c, fmt.Errorf("look at %s: %w", path, err)
 	}
-	if info.FileAttributes&windows.FILE_ATTRIBUTE_DIRECTORY == 0 {
-		return c, fmt.Errorf("%w: %s is not a folder", ErrUnsafe, path)
-	}
+	c.folder = info.FileAttributes&windows.FILE_ATTRIBUTE_DIRECTORY != 0
 	c.reparse = info.FileAttributes&windows.FILE_ATTRIBUTE_REPARSE_POINT != 0
 	sd, err := windows.GetSecurityInfo(h, windows.SE_FILE_OBJECT, windows.OWNER_SECURITY_INFORMATION|windows.DACL_SECURITY_INFORMATION)
 	if err != nil {
@@ -192,7 +193,7 @@ func protect(dir string, sd *windows.SECURITY_DESCRIPTOR) error {
 	if err != nil {
 		return err
 	}
-	if c.reparse || trusted[c.owner] == "" && len(inside) > 0 {
+	if c.reparse || !c.folder || trusted[c.owner] == "" && len(inside) > 0 {
 		return fmt.Errorf("%w: %s was made by %s and is not empty: move it away and install again", ErrUnsafe, dir, c.owner)
 	}
 	owner, _, err := sd.Owner()

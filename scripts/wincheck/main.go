@@ -48,6 +48,9 @@ var checks = []check{
 	{"folder", "the state folder belongs to administrators alone", kept("state folder"), false},
 	{"start", "the service starts and says so at once", start, true},
 	{"session", "the service runs in session 0", session, false},
+	{"account-local", "a payload runs as LocalService and can write to its data folder alone", tried("account-local"), false},
+	{"account-virtual", "the same as NT SERVICE\\" + name, tried("account-virtual"), false},
+	{"account-restricted", "the same with a restricted token", tried("account-restricted"), false},
 	{"pause", "pause and continue", pause, false},
 	{"interrogate", "interrogate is answered", func(_ context.Context, b *bench) (string, error) { return "", b.control(controlInterrogate) }, false},
 	{"events", "its events are stored, with plain text", events, false},
@@ -68,6 +71,13 @@ func main() {
 	}
 	if len(os.Args) > 1 && os.Args[1] == host.Verb {
 		os.Exit(beService(os.Args[2:]))
+	}
+	if len(os.Args) == 5 && os.Args[1] == asPayload {
+		if err := bePayload(os.Args[2:]); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		return
 	}
 	list := flag.Bool("list", false, "name the checks")
 	only := flag.String("run", "", "run only the checks whose name contains `X`")

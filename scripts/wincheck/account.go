@@ -1,0 +1,107 @@
+//go:build windows
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/windows"
+
+	"github.com/turnstone-go/turnstone/launcher/child"
+)
+
+// asPayload is the first argument of a process that tries what a payload must not be able to do.
+const asPayload = "as-payload"
+
+// accounts are those that a payload can have. Only the service can start processes under them.
+var accounts = map[string]string{"account-local": "LocalService", "account-virtual": `NT SERVICE\` + name, "account-restricted": "restricted"}
+
+// tryAccounts runs a process under each account and leaves what became of it in the state folder.
+func tryAccounts(ctx context.Context, state string) error {
+	var errs []error
+	for check, account := range accounts {
+		text, err := tryAccount(ctx, account, state)
+		if err != nil {
+			text = "FAIL " + err.Error()
+		}
+		errs = append(errs, os.WriteFile(filepath.Join(state, check), []byte(text), 0o600))
+	}
+	return errors.Join(errs...)
+}
+
+func tryAccount(ctx context.Context, account, state string) (string, error) {
+	u, err := child.Account(account, name)
+	if err != nil {
+		return "", err
+	}
+	data, err := os.MkdirTemp(state, "data")
+	if err != nil {
+		return "", err
+	}
+	if err := u.Give(data); err != nil {
+		return "", err
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, exe, asPayload, data, state, strconv.Itoa(os.Getpid()))
+	cmd.SysProcAttr = u.Attr()
+	cmd.SysProcAttr.CreationFlags = windows.CREATE_NO_WINDOW
+	cmd.Dir = data
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("a process under %s: %w: %s", account, err, bytes.TrimSpace(out))
+	}
+	return string(bytes.TrimSpace(out)), err
+}
+
+// bePayload does what a payload may and tries what it may not; it says who it is.
+func bePayload(args []string) error {
+	data, state := args[0], args[1]
+	pid, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	who, err := windows.GetCurrentProcessToken().GetTokenUser()
+	if err != nil {
+		return err
+	}
+	fmt.Println(who.User.Sid)
+	if err := os.WriteFile(filepath.Join(data, "mine"), nil, 0o600); err != nil {
+		return fmt.Errorf("its data folder is not its own: %w", err)
+	}
+	if os.WriteFile(filepath.Join(state, "planted"), nil, 0o600) == nil {
+		return errors.New("it can write to the state folder")
+	}
+	h, err := windows.OpenProcess(windows.PROCESS_TERMINATE, false, uint32(pid))
+	if err == nil {
+		_ = windows.CloseHandle(h) // it should not have been opened
+		return errors.New("it can end the launcher")
+	}
+	return nil
+}
+
+// tried is a check that reads what the service found out.
+func tried(check string) func(context.Context, *bench) (string, error) {
+	return func(_ context.Context, b *bench) (string, error) {
+		text, err := os.ReadFile(filepath.Join(b.spec.State, check))
+		if err != nil {
+			return "", err
+		}
+		if why, failed := bytes.CutPrefix(text, []byte("FAIL ")); failed {
+			return "", errors.New(string(why))
+		}
+		return string(text), nil
+	}
+}
