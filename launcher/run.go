@@ -37,10 +37,13 @@ type service struct {
 	renew  *renewal
 }
 
+// ownDisk is what the service writes to. Only a launcher that is built for tests has another one.
+var ownDisk = durable.OS
+
 // runLauncher is the launcher until ctx ends: it then drains what serves, and returns nil. It calls ready when
 // the service is being served as well as it can be without asking anybody.
 func runLauncher(ctx context.Context, cfg Config, out output, ready func(host.Controls)) error {
-	s := &service{cfg: cfg, log: out.log, level: out.level, disk: durable.OS(), began: time.Now()}
+	s := &service{cfg: cfg, log: out.log, level: out.level, disk: ownDisk(), began: time.Now()}
 	defer s.release()
 	if err := s.prepare(ctx); err != nil {
 		return err

@@ -19,11 +19,20 @@ func (s *site) Watch(ctx context.Context, w updater.Watch) error {
 	if m == nil || s.died(w.Candidate) {
 		return updater.Bad(fmt.Errorf("%s does not stay up in probation: %s", w.Candidate.Number, s.Evidence(w.Candidate).Exit))
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	watched, cancel := context.WithCancel(ctx)
 	var help sync.WaitGroup
-	defer help.Wait()
-	defer cancel()
-	help.Go(func() { s.standBy(ctx, w) })
+	help.Go(func() { s.standBy(watched, w) })
+	err := s.judge(watched, w, m)
+	cancel()
+	help.Wait()
+	if err != nil {
+		return err
+	}
+	return s.pass(m)
+}
+
+// judge observes m, once it has been healthy, until its probation is over.
+func (s *site) judge(ctx context.Context, w updater.Watch, m *member) error {
 	if !m.is(func(m *member) bool { return m.fit }) { // started at boot, which asks nobody how it is
 		if err := s.ready(ctx, m); err != nil {
 			return err
@@ -34,6 +43,21 @@ func (s *site) Watch(ctx context.Context, w updater.Watch) error {
 		m.judge = probe.NewJudge(probe.Rules{Fall: p.Fall, Errors: p.Errors, Baseline: s.living(w.Baseline).usual()})
 	}
 	return s.observe(ctx, w, m)
+}
+
+// pass is the end of m's probation. A process that dies until now leaves the traffic to the version before and is
+// evidence; one that dies from now on is started again, since the engine is about to make it the active version and
+// to send the other away. The lock keeps it from being both.
+func (s *site) pass(m *member) error {
+	s.traffic.Lock()
+	defer s.traffic.Unlock()
+	if !m.alive() || !s.isServing(m.version) {
+		return updater.Bad(fmt.Errorf("%s at the end of its probation: %s", m.name(), m.proc.Exit()))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spare = journal.Version{}
+	return nil
 }
 
 // observe asks again and again until the probation is over.

@@ -35,6 +35,11 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 	return p, nil
 }
 
+// BuildMortal compiles a launcher that dies where it is told to: see launcher/fault_kill.go.
+func BuildMortal(out string) error {
+	return compile(context.Background(), out, "./launcher", "", runtime.GOOS, "-tags", "trialfault")
+}
+
 // Example compiles the example payload with a version and a fault inside and returns its path. Faults are
 // described in the example's own doc; "" is none.
 func (p Programs) Example(ctx context.Context, version, fault string) (string, error) {
@@ -60,8 +65,9 @@ func (p Programs) os() string {
 	return runtime.GOOS
 }
 
-func compile(ctx context.Context, out, program, ldflags, goos string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w "+ldflags, "-o", out, program)
+func compile(ctx context.Context, out, program, ldflags, goos string, more ...string) error {
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w " + ldflags, "-o", out}, more...)
+	cmd := exec.CommandContext(ctx, "go", append(args, program)...)
 	root, err := moduleRoot()
 	if err != nil {
 		return err

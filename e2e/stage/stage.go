@@ -37,10 +37,11 @@ type Options struct {
 // Stage is one product, its repository and its launcher.
 type Stage struct {
 	Programs
-	Home   string // everything lives below; short, since sockets do
-	URL    string // of the repository
-	Listen string // host:port of the service
-	Config string // path of launcher.toml
+	Home   string   // everything lives below; short, since sockets do
+	URL    string   // of the repository
+	Listen string   // host:port of the service
+	Config string   // path of launcher.toml
+	Env    []string // of the launcher, beside what we have ourselves
 
 	state    string
 	machine  *Machine
@@ -195,6 +196,7 @@ func (s *Stage) Launch(ctx context.Context) error {
 	}
 	cmd := s.Command(context.WithoutCancel(ctx), "run")
 	cmd.Stdout, cmd.Stderr = s.log, s.log
+	cmd.Env = append(os.Environ(), s.Env...)
 	if err := cmd.Start(); err != nil {
 		return err
 	}
@@ -204,6 +206,7 @@ func (s *Stage) Launch(ctx context.Context) error {
 	return s.until(ctx, func() (bool, error) {
 		select {
 		case err := <-exited:
+			exited <- err // for Quit
 			return false, fmt.Errorf("the launcher ended at once: %v\n%s", err, s.Log())
 		default:
 		}
@@ -263,6 +266,17 @@ func (s *Stage) Kill() error {
 	}
 	<-s.exited
 	return nil
+}
+
+// Dead says whether the launcher has ended by itself.
+func (s *Stage) Dead() bool {
+	select {
+	case err := <-s.exited:
+		s.exited <- err
+		return true
+	default:
+		return false
+	}
 }
 
 // Quit stops the launcher in order and returns its error, if it had one.
