@@ -31,8 +31,8 @@ var stormProgram = sync.OnceValues(func() (string, error) {
 // storm is one host in it.
 type storm struct {
 	*stage.Stage
-	plan   string // the file that says where to die
-	load   *load.Load
+	plan string // the file that says where to die
+	load *load.Load
 
 	releases, rounds, deaths int
 }

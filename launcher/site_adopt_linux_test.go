@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -110,4 +112,34 @@ func TestWatchInShortStretches(t *testing.T) {
 		}
 	}
 	t.Error("never condemned")
+}
+
+// A probation has one end: a process that dies before it leaves the traffic to the version that waits and is
+// condemned, one that dies after it is started again and the other does not take over.
+func TestProbationHasOneEnd(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		t.Run(fmt.Sprintf("late %v", late), func(t *testing.T) {
+			g := newGround(t, nil)
+			one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+			g.must(g.Serve(t.Context(), one))
+			g.forward(two)
+			m, w := g.living(two), updater.Watch{Candidate: two, Baseline: one, Tick: func(time.Duration) {}}
+			g.offer(w)
+			if late {
+				g.must(g.Watch(t.Context(), w))
+			}
+			g.signal(two, syscall.SIGKILL)
+			if late {
+				g.until("the restart", func() bool { return len(g.told("restart")) == 1 })
+				g.answers(two)
+				return
+			}
+			g.until("the take-over", func() bool { return len(g.told("takeover")) == 1 })
+			var bad interface{ Unwrap() error }
+			if err := g.pass(m); !errors.As(err, &bad) || !strings.Contains(err.Error(), "killed") {
+				t.Errorf("passed: %v", err)
+			}
+			g.answers(one)
+		})
+	}
 }

@@ -33,9 +33,10 @@ func (w *worker) oneConnection(ctx context.Context) {
 		return
 	}
 	defer w.drop(c)
+	heard := &farewell{Conn: c.Conn}
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	tr := &http.Transport{Protocols: protocols, DialContext: func(context.Context, string, string) (net.Conn, error) { return c.Conn, nil }}
+	tr := &http.Transport{Protocols: protocols, DialContext: func(context.Context, string, string) (net.Conn, error) { return heard, nil }}
 	cc, err := tr.NewClientConn(context.Background(), "http", w.load.opts.Address)
 	if err != nil {
 		w.load.book.lost(w.class, failed, c.opened, err)
@@ -48,7 +49,7 @@ func (w *worker) oneConnection(ctx context.Context) {
 		wg.Go(func() { lw.lane(ctx, c, cc) })
 	}
 	wg.Wait()
-	if c.sent.Load() == 0 {
+	if c.sent.Load() == 0 && !heard.told.Load() { // one that was told to go elsewhere has asked for nothing, and loses nothing
 		w.load.book.lost(w.class, failed, c.opened, errors.New("a fresh connection took no request"))
 	}
 }
@@ -97,4 +98,33 @@ func (w *worker) askH2(c *conn, cc *http.ClientConn) bool {
 	c.served.Add(1)
 	w.load.book.answered(w.class, time.Since(begun), slow, version)
 	return true
+}
+
+// farewell notes whether the server has said GOAWAY, which the client of net/http does not tell.
+type farewell struct {
+	net.Conn
+	told atomic.Bool
+	head []byte // of the frame that is being read, up to its 9 bytes
+	skip int    // bytes of its payload that are still to come
+}
+
+func (f *farewell) Read(b []byte) (int, error) {
+	n, err := f.Conn.Read(b)
+	for rest := b[:max(n, 0)]; len(rest) > 0; {
+		if past := min(f.skip, len(rest)); past > 0 {
+			f.skip, rest = f.skip-past, rest[past:]
+			continue
+		}
+		f.head, rest = append(f.head, rest[0]), rest[1:]
+		if len(f.head) < 9 {
+			continue
+		}
+		const goAway = 7
+		if f.head[3] == goAway {
+			f.told.Store(true)
+		}
+		f.skip = int(f.head[0])<<16 | int(f.head[1])<<8 | int(f.head[2])
+		f.head = f.head[:0]
+	}
+	return n, err
 }
