@@ -179,7 +179,7 @@ func (h *storm) falls(t *testing.T, m move) bool {
 
 // rests says whether the launcher is done with m.
 func (h *storm) rests(t *testing.T, m move) bool {
-	st, err := h.Status(t.Context())
+	st, err := h.Client().Status(t.Context())
 	return err == nil && st.Phase == journal.Idle && st.Active != nil && m.ends(st.Active.Number, st.Quarantine)
 }
 
