@@ -55,7 +55,7 @@ func (s *service) tell(e updater.Event) {
 	if e.Kind == "alarm" {
 		s.log.Error(e.Text, "kind", e.Kind, "version", e.Number)
 	} else {
-		s.log.Info(e.Text, "kind", e.Kind, "version", e.Number)
+		s.log.Info(e.Text, "kind", e.Kind, "version", e.Number, "err", e.Err)
 	}
 	s.publish(e)
 }

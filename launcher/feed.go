@@ -23,6 +23,8 @@ type feed struct {
 	source *fetch.Repository
 	client *manifest.Client
 	host   manifest.Host
+	bases  bases               // nil where every file is fetched whole
+	tell   func(updater.Event) // may be nil
 
 	mu   sync.Mutex
 	view *manifest.View // of the last refresh, or from the trust folder; nil before both
@@ -89,8 +91,12 @@ func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, erro
 	}, nil
 }
 
-// Fetch downloads v's artifact to the file dst, going on where an earlier try stopped.
+// Fetch makes the file dst hold v's artifact: by a patch from a version that is here, or downloaded whole, going
+// on where an earlier try stopped. Progress counts what is downloaded.
 func (f *feed) Fetch(ctx context.Context, v journal.Version, dst string, progress func(done, total int64)) error {
+	if f.fetchPatch(ctx, v, dst, progress) {
+		return nil
+	}
 	want := fetch.Want{Name: manifest.HashPath(v.Digest), SizeBytes: v.SizeBytes, SHA256: v.Digest}
 	err := f.source.Download(ctx, f.disk, want, dst, progress)
 	if errors.Is(err, fetch.ErrDigest) {

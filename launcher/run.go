@@ -74,6 +74,7 @@ func (s *service) prepare(ctx context.Context) error {
 	if s.store, err = store.Open(s.disk, s.cfg.stateFile("store")); err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
+	s.feed.bases, s.feed.tell = s.store, s.tell
 	j, err := journal.Open(s.disk, s.cfg.stateFile("journal"))
 	if err != nil {
 		return fmt.Errorf("open the journal: %w", err)

@@ -174,8 +174,10 @@ func (a Artifact) check() error {
 	case !digestRule.MatchString(a.SHA256):
 		return fmt.Errorf("%w: sha256 %q must be 64 lower-case hex digits", ErrDocument, a.SHA256)
 	}
-	_, err := parseSignature(a.Minisig)
-	return err
+	if _, err := parseSignature(a.Minisig); err != nil {
+		return err
+	}
+	return a.checkPatches()
 }
 
 // Check reports what is wrong with a trust document.

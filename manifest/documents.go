@@ -58,6 +58,8 @@ type Artifact struct {
 	SizeBytes int64  `json:"size_bytes"`
 	SHA256    string `json:"sha256"`  // 64 lower-case hex digits
 	Minisig   string `json:"minisig"` // the minisign signature file, whole
+
+	Patches []Patch `json:"patches,omitempty"` // by From; a client may use one instead of the file
 }
 
 // Trust names the minisign public keys whose signatures on artifacts count, two during a rotation. It is

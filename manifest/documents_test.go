@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -29,6 +30,10 @@ func exampleRelease() Release {
 	a := Artifact{OS: "linux", Arch: "amd64", Name: "demo", SizeBytes: 5, SHA256: strings.Repeat("0a", 32), Minisig: exampleMinisig}
 	b := a
 	b.OS, b.Name = "windows", "demo.exe"
+	b.Patches = []Patch{
+		{From: strings.Repeat("0b", 32), Kind: PatchPlain, SizeBytes: 3, SHA256: strings.Repeat("0c", 32)},
+		{From: strings.Repeat("0d", 32), Kind: PatchGo, SizeBytes: 4, SHA256: strings.Repeat("0c", 32)},
+	}
 	return Release{1, "demo", "1.1.0", 3, "Faster.\n", Protocol{1, 2}, []Artifact{a, b}}
 }
 
@@ -150,12 +155,30 @@ func TestReleaseBounds(t *testing.T) {
 		"name":         func(r *Release) { r.Artifacts[0].Name = "../demo" },
 		"name end":     func(r *Release) { r.Artifacts[0].Name = "demo." },
 		"name slash":   func(r *Release) { r.Artifacts[0].Name = `a\b` },
-		"empty":        func(r *Release) { r.Artifacts[0].SizeBytes = 0 },
-		"endless":      func(r *Release) { r.Artifacts[0].SizeBytes = 1 << 62 },
-		"digest":       func(r *Release) { r.Artifacts[0].SHA256 = strings.Repeat("0A", 32) },
-		"signature":    func(r *Release) { r.Artifacts[0].Minisig = "" },
-		"line end":     func(r *Release) { r.Artifacts[0].Minisig = strings.ReplaceAll(exampleMinisig, "\n", "\r\n") },
-		"comment":      func(r *Release) { r.Artifacts[0].Minisig = strings.Replace(exampleMinisig, "signature", "\x1b[2J", 1) },
+		"patch from":   func(r *Release) { r.Artifacts[1].Patches[0].From = strings.Repeat("0B", 32) },
+		"patch digest": func(r *Release) { r.Artifacts[1].Patches[0].SHA256 = "../x" },
+		"patch kind":   func(r *Release) { r.Artifacts[1].Patches[0].Kind = "xdelta" },
+		"patch empty":  func(r *Release) { r.Artifacts[1].Patches[0].SizeBytes = 0 },
+		"patch size":   func(r *Release) { r.Artifacts[1].Patches[0].SizeBytes = 5 },
+		"patch itself": func(r *Release) { r.Artifacts[1].Patches[0].From = strings.Repeat("0a", 32) },
+		"patch twice":  func(r *Release) { r.Artifacts[1].Patches[1].From = r.Artifacts[1].Patches[0].From },
+		"patch order": func(r *Release) {
+			p := r.Artifacts[1].Patches
+			p[0], p[1] = p[1], p[0]
+		},
+		"patches": func(r *Release) {
+			r.Artifacts[1].Patches = nil
+			for i := range MaxPatches + 1 {
+				from := fmt.Sprintf("%064x", i)
+				r.Artifacts[1].Patches = append(r.Artifacts[1].Patches, Patch{from, PatchPlain, 1, from})
+			}
+		},
+		"empty":     func(r *Release) { r.Artifacts[0].SizeBytes = 0 },
+		"endless":   func(r *Release) { r.Artifacts[0].SizeBytes = 1 << 62 },
+		"digest":    func(r *Release) { r.Artifacts[0].SHA256 = strings.Repeat("0A", 32) },
+		"signature": func(r *Release) { r.Artifacts[0].Minisig = "" },
+		"line end":  func(r *Release) { r.Artifacts[0].Minisig = strings.ReplaceAll(exampleMinisig, "\n", "\r\n") },
+		"comment":   func(r *Release) { r.Artifacts[0].Minisig = strings.Replace(exampleMinisig, "signature", "\x1b[2J", 1) },
 		"not prehashed": func(r *Release) {
 			r.Artifacts[0].Minisig = strings.Replace(exampleMinisig, "RUQ", "RWQ", 1)
 		},
@@ -221,6 +244,23 @@ func FuzzRelease(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if r, err := ParseRelease(data); err == nil {
 			same(t, data, r.Bytes())
+		}
+	})
+}
+
+// FuzzPatchValues: every patch that Check lets through is read back as it was.
+func FuzzPatchValues(f *testing.F) {
+	f.Add(strings.Repeat("0b", 32), PatchPlain, int64(3), strings.Repeat("0c", 32))
+	f.Add(strings.Repeat("0a", 32), PatchGo, int64(5), "")
+	f.Fuzz(func(t *testing.T, from, kind string, size int64, sum string) {
+		r := exampleRelease()
+		r.Artifacts[1].Patches = []Patch{{from, kind, size, sum}}
+		if r.Check() != nil {
+			return
+		}
+		back, err := ParseRelease(r.Bytes())
+		if err != nil || !reflect.DeepEqual(back, r) {
+			t.Errorf("%+v comes back as %+v, %v", r, back, err)
 		}
 	})
 }

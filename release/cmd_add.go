@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,7 @@ type addition struct {
 	share                       string
 	files, platforms            []string
 	protocol                    manifest.Protocol
+	patches                     int // releases that patches start from
 }
 
 func (a *app) addCommand() *cobra.Command {
@@ -51,6 +53,7 @@ func (a *app) addCommand() *cobra.Command {
 	flags.StringVar(&add.channel, "channel", "", "channel that offers it (default: the first of the product)")
 	flags.StringVar(&add.share, "share", "100%", "share of the channel's hosts; 'release rollout' changes it later")
 	flags.StringVar(&add.notesFile, "notes", "", "file with the release notes")
+	flags.IntVar(&add.patches, "patches", patchReleases, "make patches from this many of the newest versions of each channel; 0 for none")
 	flags.IntVar(&add.protocol.Min, "protocol-min", wire.Protocol, "oldest launcher protocol that the program speaks")
 	flags.IntVar(&add.protocol.Max, "protocol-max", wire.Protocol, "newest launcher protocol that the program speaks")
 	return cmd
@@ -71,12 +74,17 @@ type artifact struct {
 	Name      string `json:"name"`
 	SizeBytes int64  `json:"size_bytes"`
 	SHA256    string `json:"sha256"`
+
+	Patches []manifest.Patch `json:"patches,omitempty"`
 }
 
 func (a added) text(w io.Writer) {
 	line(w, "add", "%s to %s (epoch %d)", a.Version, whom(a.Share, a.Channel), a.Epoch)
 	for _, f := range a.Artifacts {
 		line(w, "artifact", "%s %s, %s, sha256 %s…", f.Platform, f.Name, size(f.SizeBytes), f.SHA256[:12])
+		for _, p := range f.Patches {
+			line(w, "patch", "%s from sha256 %s…: %s (%s)", f.Platform, p.From[:12], size(p.SizeBytes), p.Kind)
+		}
 	}
 	a.next(w, "release publish --to dir:PATH")
 }
@@ -88,6 +96,9 @@ func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	share, err := parseShare(add.share)
 	if err != nil {
 		return nil, err
+	}
+	if add.patches < 0 || add.patches > manifest.MaxPatches {
+		return nil, usage("--patches %d: 0 to %d are possible", add.patches, manifest.MaxPatches)
 	}
 	files, err := binaries(add.files, add.platforms)
 	if err != nil {
@@ -113,7 +124,7 @@ func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err := w.checkNew(set, add.channel, release); err != nil {
 		return nil, err
 	}
-	return w.addRelease(ctx, set, release, files, target{add.channel, share})
+	return w.addRelease(ctx, set, release, files, target{add.channel, share, add.patches})
 }
 
 // describe is the release document without its epoch and signatures.
@@ -181,8 +192,8 @@ func differ(old, release manifest.Release) string {
 	}
 	for i, was := range old.Artifacts {
 		is := release.Artifacts[i]
-		is.Minisig = was.Minisig
-		if was != is {
+		is.Minisig, is.Patches = was.Minisig, was.Patches
+		if !reflect.DeepEqual(was, is) {
 			return fmt.Sprintf("it has %s for %s/%s with sha256 %s…", was.Name, was.OS, was.Arch, was.SHA256[:12])
 		}
 	}
@@ -196,6 +207,7 @@ func differ(old, release manifest.Release) string {
 type target struct {
 	channel string
 	share   int
+	patches int // from so many of the newest releases of each channel
 }
 
 func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release manifest.Release, files []binary, to target) (answer, error) {
@@ -205,6 +217,9 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	}
 	release.Epoch = epoch
 	if err := w.storeArtifacts(ctx, &release, files); err != nil {
+		return nil, err
+	}
+	if err := w.addPatches(ctx, set, to.channel, &release, to.patches); err != nil {
 		return nil, err
 	}
 	if err := release.Check(); err != nil {
@@ -219,7 +234,7 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	}
 	answer := added{Version: release.Version, Channel: to.channel, Epoch: epoch, Share: to.share, pending: pending{missing}}
 	for _, a := range release.Artifacts {
-		answer.Artifacts = append(answer.Artifacts, artifact{a.OS + "/" + a.Arch, a.Name, a.SizeBytes, a.SHA256})
+		answer.Artifacts = append(answer.Artifacts, artifact{a.OS + "/" + a.Arch, a.Name, a.SizeBytes, a.SHA256, a.Patches})
 	}
 	return answer, nil
 }

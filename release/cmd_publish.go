@@ -226,16 +226,23 @@ func (w *workspace) files(set *manifest.Set) ([]repo.File, error) {
 
 func (w *workspace) artifactFiles(a manifest.Artifact) []repo.File {
 	name := manifest.HashPath(a.SHA256)
-	open := func() (io.ReadCloser, error) {
-		r, _, err := w.tree.Open(context.Background(), name)
-		return r, err
+	files := []repo.File{w.treeFile(name, a.SizeBytes, a.SHA256)}
+	for _, p := range a.Patches {
+		files = append(files, w.treeFile(manifest.HashPath(p.SHA256), p.SizeBytes, p.SHA256))
 	}
-	files := []repo.File{{Name: name, SizeBytes: a.SizeBytes, SHA256: a.SHA256, Open: open}}
 	signature, err := w.tree.Get(context.Background(), name+".minisig", fileLimit)
 	if err != nil {
 		return files // it is for people: the signature that counts is in the release document
 	}
 	return append(files, repo.Bytes(name+".minisig", signature))
+}
+
+func (w *workspace) treeFile(name string, sizeBytes int64, digest string) repo.File {
+	open := func() (io.ReadCloser, error) {
+		r, _, err := w.tree.Open(context.Background(), name)
+		return r, err
+	}
+	return repo.File{Name: name, SizeBytes: sizeBytes, SHA256: digest, Open: open}
 }
 
 // readback opens every channel with an empty trust folder.

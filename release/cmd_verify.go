@@ -58,6 +58,7 @@ type verified struct {
 	Expires   time.Time         `json:"expires"`
 	Channels  []verifiedChannel `json:"channels"`
 	Artifacts int               `json:"artifacts"` // downloaded and checked
+	Patches   int               `json:"patches"`   // downloaded, applied, and compared
 	SizeBytes int64             `json:"size_bytes"`
 }
 
@@ -95,6 +96,9 @@ func (v verified) text(w io.Writer) {
 			line(w, c.Name, "no version yet")
 		}
 	}
+	if v.Patches > 0 {
+		line(w, "verify", "%s: each makes the signed program", count(v.Patches, "patch file"))
+	}
 	line(w, "verify", "%s, %s: signatures, digests and dates are right", count(v.Artifacts, "program file"), size(v.SizeBytes))
 }
 
@@ -118,7 +122,7 @@ func (a *app) verify(ctx context.Context, v verification) (answer, error) {
 		return nil, err
 	}
 	defer temp.remove()
-	c := &checker{disk: durable.OS(), source: source, temp: temp.path, done: map[string]bool{}, signatures: map[string][]string{}}
+	c := &checker{disk: durable.OS(), source: source, temp: temp.path, done: map[string]bool{}, signatures: map[string][]string{}, files: map[string]manifest.Artifact{}}
 	c.result = verified{URL: v.url, Product: v.product}
 	if err := c.firstRoot(ctx, root); err != nil {
 		return nil, asClient(err)
@@ -129,6 +133,9 @@ func (a *app) verify(ctx context.Context, v verification) (answer, error) {
 		}
 	}
 	if err := c.looseSignatures(ctx); err != nil {
+		return nil, asClient(err)
+	}
+	if err := c.patches(ctx); err != nil {
 		return nil, asClient(err)
 	}
 	return c.result, nil
@@ -180,7 +187,9 @@ type checker struct {
 	done   map[string]bool // by the trusted comment of an artifact, which names it completely
 	result verified
 
-	signatures map[string][]string // of the artifacts, by digest
+	signatures map[string][]string          // of the artifacts, by digest
+	files      map[string]manifest.Artifact // by platform and digest: what patches start from
+	patched    []patched
 }
 
 // firstRoot compares the published copy of the trusted root with it. Clients never read that copy, but
@@ -266,6 +275,8 @@ func (c *checker) artifact(ctx context.Context, trust manifest.Trust, version st
 		return err
 	}
 	c.done[key] = true
+	c.files[platformOf(a)+a.SHA256] = a
+	c.patched = append(c.patched, patched{version, a})
 	c.signatures[a.SHA256] = append(c.signatures[a.SHA256], a.Minisig)
 	c.result.Artifacts++
 	c.result.SizeBytes += a.SizeBytes

@@ -14,7 +14,8 @@ type Feed interface {
 	// Resolve returns the release of that number in the channel last checked, for this platform.
 	Resolve(ctx context.Context, number string) (policy.Release, error)
 	// Fetch makes the file dst hold v's bytes, synced, with the signed length and digest, and goes on from
-	// what dst holds already. Wrong bytes are an error made with Refused.
+	// what dst holds already. Progress counts what is downloaded: all of the file, or a patch that makes it.
+	// Wrong bytes are an error made with Refused.
 	Fetch(ctx context.Context, v Version, dst string, progress func(done, total int64)) error
 	// Verify checks the second, independent signature over the sealed bytes in file. One that does not
 	// match is an error made with Bad.

@@ -35,11 +35,16 @@ func (u *Updater) obtain(ctx context.Context, v Version) error {
 	if err := u.Store.Room(v); err != nil {
 		return unready(err)
 	}
-	begun := time.Now()
-	if err := u.Feed.Fetch(ctx, v, u.Store.Staged(v), u.progress(v)); err != nil {
+	begun, total := time.Now(), v.SizeBytes
+	tell := u.progress(v)
+	err = u.Feed.Fetch(ctx, v, u.Store.Staged(v), func(done, of int64) {
+		total = of
+		tell(done, of)
+	})
+	if err != nil {
 		return fmt.Errorf("fetch %s: %w", v.Number, err)
 	}
-	u.emit(Event{Kind: "download", Number: v.Number, Text: fmt.Sprintf("%d bytes in %s", v.SizeBytes, short(time.Since(begun))), Done: v.SizeBytes, Total: v.SizeBytes})
+	u.emit(Event{Kind: "download", Number: v.Number, Text: fmt.Sprintf("%d bytes in %s", total, short(time.Since(begun))), Done: total, Total: total})
 	return nil
 }
 

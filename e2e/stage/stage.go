@@ -112,7 +112,7 @@ func (s *Stage) State() string { return s.state }
 // Publish adds a version made of one file for this platform and publishes it on the stable channel.
 func (s *Stage) Publish(ctx context.Context, version, file string) error {
 	platform := s.os() + "/" + runtime.GOARCH
-	return s.Change(ctx, "add", version, "--platform", platform+"="+file, "--channel", "stable")
+	return s.Change(ctx, "add", version, "--platform", platform+"="+file, "--channel", "stable", "--patches", "0")
 }
 
 // Change runs the release tool on the product, and publishes what that made.

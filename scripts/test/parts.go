@@ -15,6 +15,7 @@ import (
 var packages = []struct{ name, file string }{
 	{"gcc", "/usr/bin/gcc"},                                   // the race detector links with cgo
 	{"libc6-dev", "/usr/include/stdlib.h"},                    // likewise
+	{"bsdiff", "/usr/bin/bsdiff"},                             // must apply our patches, and makes some for us
 	{"minisign", "/usr/bin/minisign"},                         // must accept our signatures
 	{"python3", "/usr/bin/python3"},                           // a server that nobody here wrote
 	{"gunicorn", "/usr/bin/gunicorn"},                         // one that speaks socket activation
@@ -139,7 +140,7 @@ func onWindows(ctx context.Context) error {
 }
 
 var windowsPackages = []string{
-	"./internal/durable", "./manifest", "./updater/journal", "./updater/store", "./updater/policy", "./updater/fetch",
+	"./internal/durable", "./manifest", "./updater/journal", "./updater/store", "./updater/policy", "./updater/fetch", "./updater/delta",
 	"./launcher/relay", "./launcher/probe", "./launcher/child", "./payload/...",
 }
 

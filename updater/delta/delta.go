@@ -17,12 +17,13 @@
 package delta
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 )
 
-// Kinds of patches, as release documents name them.
-const Plain = "bsdiff40" // the classic form
+// Plain is the kind of a patch in the classic form, as release documents name it.
+const Plain = "bsdiff40"
 
 // ErrPatch says that a patch is malformed, or is not for these two files.
 var ErrPatch = errors.New("patch is malformed or for other files")
@@ -32,6 +33,14 @@ const (
 	headerBytes = 32
 	stepBytes   = 24
 )
+
+// Kind names the kind of a patch, "" if it is none.
+func Kind(patch []byte) string {
+	if bytes.HasPrefix(patch, []byte(plainMagic)) {
+		return Plain
+	}
+	return ""
+}
 
 // putInt writes an integer as the classic tools do. The smallest int64 has no such form.
 func putInt(b []byte, v int64) {

@@ -2,11 +2,15 @@ package delta
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"testing"
-	"time"
 )
 
 func TestSuffixes(t *testing.T) {
@@ -29,21 +33,269 @@ func TestSuffixes(t *testing.T) {
 	}
 }
 
-func TestBig(t *testing.T) {
-	a, _ := os.ReadFile("/tmp/delta-work/caddy-2.10.1")
-	b, _ := os.ReadFile("/tmp/delta-work/caddy-2.10.2")
-	t0 := time.Now()
-	x := newIndex(a)
-	t.Log("index", time.Since(t0))
-	t0 = time.Now()
-	bl, err := match(t.Context(), x, b)
-	t.Log("match", time.Since(t0), len(bl))
-	t0 = time.Now()
-	p, err := encode(a, b, bl)
-	t.Log("encode", time.Since(t0), len(p), err)
-	os.WriteFile("/tmp/delta-work/our.bs", p, 0o644)
-	t0 = time.Now()
+// pairs are files of many kinds: alike, moved about, unlike, empty, and of long runs.
+func pairs() map[string][2][]byte {
+	r := rand.New(rand.NewPCG(7, 8))
+	noise := make([]byte, 300_000)
+	for i := range noise {
+		noise[i] = byte(r.Uint32())
+	}
+	edited := bytes.Clone(noise)
+	for range 2000 {
+		edited[r.IntN(len(edited))]++
+	}
+	edited = slices.Insert(edited, 1000, noise[5000:6000]...)
+	edited = slices.Delete(edited, 70_000, 90_000)
+	moved := slices.Concat(noise[200_000:], noise[:100_000], edited[:5000], noise[100_000:200_000])
+	runs := make([]byte, 200_000)
+	sparse := bytes.Clone(runs)
+	for i := 0; i < len(sparse); i += 1000 {
+		sparse[i] = byte(i)
+	}
+	return map[string][2][]byte{
+		"edited": {noise, edited}, "moved": {noise, moved}, "back": {moved, noise}, "the same": {noise, noise},
+		"unlike": {noise[:50_000], noise[100_000:]}, "from nothing": {nil, noise[:1000]}, "to nothing": {noise[:1000], nil},
+		"nothing": {nil, nil}, "one byte": {{1}, {1}}, "runs": {runs, sparse}, "runs back": {sparse, runs}, "short": {[]byte("ab"), []byte("abab")},
+		"runs grow": {runs[:1000], runs}, "end": {noise[:1000], noise[500:1000]},
+	}
+}
+
+func mustMake(t testing.TB, old, fresh []byte) []byte {
+	t.Helper()
+	patch, err := Make(context.Background(), old, fresh)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return patch
+}
+
+func applied(old, patch []byte, newBytes int) ([]byte, error) {
 	var out bytes.Buffer
-	err = Apply(t.Context(), Files{bytes.NewReader(a), int64(len(a)), bytes.NewReader(p), int64(len(p)), int64(len(b))}, &out)
-	t.Log("apply", time.Since(t0), err, bytes.Equal(out.Bytes(), b))
+	err := Apply(context.Background(), Files{bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), int64(newBytes)}, &out)
+	return out.Bytes(), err
+}
+
+func TestMakeAndApply(t *testing.T) {
+	for name, p := range pairs() {
+		patch := mustMake(t, p[0], p[1])
+		got, err := applied(p[0], patch, len(p[1]))
+		if err != nil || !bytes.Equal(got, p[1]) {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+		if Kind(patch) != Plain || Kind(p[0]) != "" {
+			t.Errorf("%s: kinds %q and %q", name, Kind(patch), Kind(p[0]))
+		}
+	}
+	if p := pairs()["edited"]; len(mustMake(t, p[0], p[1])) > 12_000 {
+		t.Error("a patch for 2000 changed bytes is too large")
+	}
+}
+
+// The classic tools read our patches, and we theirs.
+func TestClassicTools(t *testing.T) {
+	for _, tool := range []string{"bsdiff", "bspatch"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatal(err)
+			}
+			t.Skip("install the package bsdiff: ", err)
+		}
+	}
+	for name, p := range pairs() {
+		if len(p[0]) == 0 || len(p[1]) == 0 {
+			continue // bsdiff maps its files, and cannot map nothing
+		}
+		dir := t.TempDir()
+		file := func(f string) string { return filepath.Join(dir, f) }
+		for f, data := range map[string][]byte{"old": p[0], "new": p[1], "ours": mustMake(t, p[0], p[1])} {
+			if err := os.WriteFile(file(f), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := exec.Command("bspatch", file("old"), file("made"), file("ours")).CombinedOutput(); err != nil {
+			t.Errorf("%s: bspatch: %v: %s", name, err, out)
+		} else if made, err := os.ReadFile(file("made")); err != nil || !bytes.Equal(made, p[1]) {
+			t.Errorf("%s: bspatch makes %d other bytes, %v", name, len(made), err)
+		}
+		if out, err := exec.Command("bsdiff", file("old"), file("new"), file("theirs")).CombinedOutput(); err != nil {
+			t.Errorf("%s: bsdiff: %v: %s", name, err, out)
+			continue
+		}
+		theirs, err := os.ReadFile(file("theirs"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := applied(p[0], theirs, len(p[1])); err != nil || !bytes.Equal(got, p[1]) {
+			t.Errorf("%s: we make %d other bytes of theirs, %v", name, len(got), err)
+		}
+	}
+}
+
+// steps prints control triples.
+func steps(list ...int64) []byte {
+	b := make([]byte, 8*len(list))
+	for i, v := range list {
+		putInt(b[8*i:], v)
+	}
+	return b
+}
+
+// Each patch differs from the first, which is accepted, in the one thing that it is about.
+func TestApplyRefuses(t *testing.T) {
+	const huge = 1<<63 - 1
+	old, zeros := []byte("0123456789"), make([]byte, 8)
+	with := func(size int, streams ...[]byte) []byte {
+		p, err := pack(size, streams...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	head := func(at int, v int64) []byte {
+		p := with(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab"))
+		putInt(p[at:], v)
+		return p
+	}
+	step := func(list ...int64) []byte { return with(8, steps(list...), zeros, []byte("ab")) }
+	idle := make([]int64, 3*64)
+	for name, c := range map[string]struct {
+		patch []byte
+		want  string // "" is refused
+	}{
+		"good":                      {step(4, 2, -3, 2, 0, 0), "0123ab12"},
+		"one idle step":             {step(0, 0, 1, 4, 2, 0, 2, 0, 0), "1234ab56"},
+		"empty":                     {nil, ""},
+		"no magic":                  {bytes.Replace(head(8, 0), []byte("BSDIFF40"), []byte("BSDIFF41"), 1), ""},
+		"negative steps":            {head(8, -1), ""},
+		"endless steps":             {head(8, huge), ""},
+		"negative differences":      {head(16, -1), ""},
+		"endless differences":       {head(16, huge), ""},
+		"negative size":             {head(24, -8), ""},
+		"another size":              {head(24, 9), ""},
+		"endless size":              {head(24, huge), ""},
+		"a negative copy":           {step(-4, 2, -3, 2, 0, 0), ""},
+		"a copy past the new":       {step(9, 0, 0), ""},
+		"an endless copy":           {step(huge, 2, 0), ""},
+		"negative extra":            {step(4, -2, -3, 2, 0, 0), ""},
+		"extra past the new":        {step(4, 5, 0), ""},
+		"endless extra":             {step(4, huge, 0), ""},
+		"a copy past the old":       {step(4, 0, 4, 4, 0, 0), ""},
+		"a move before the old":     {step(4, 2, -5, 2, 0, 0), ""},
+		"a move past the old":       {step(4, 2, 7, 2, 0, 0), ""},
+		"an endless move":           {step(4, 2, huge, 2, 0, 0), ""},
+		"an endless move back":      {step(4, 2, -huge, 2, 0, 0), ""},
+		"steps that bring nothing":  {step(idle...), ""},
+		"too few steps":             {step(4, 2, 0), ""},
+		"half a step":               {step(4, 2, -3, 2, 0), ""},
+		"too few differences":       {with(8, steps(4, 2, -3, 2, 0, 0), zeros[:5], []byte("ab")), ""},
+		"too few extra bytes":       {with(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("a")), ""},
+		"cut in its last stream":    {head(24, 8)[:len(head(24, 8))-12], ""},
+		"not compressed by bzip2":   {append(head(8, 0)[:32], zeros...), ""},
+		"differences are no bzip2":  {head(16, 5), ""},
+		"the announced is not made": {with(9, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab")), ""},
+	} {
+		got, err := applied(old, c.patch, 8)
+		if c.want != "" && (err != nil || string(got) != c.want) {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		if c.want == "" && !errors.Is(err, ErrPatch) && len(c.patch) > 0 || len(got) > 8 {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+func TestApplyStops(t *testing.T) {
+	p := pairs()["edited"]
+	patch := mustMake(t, p[0], p[1])
+	order := errors.New("an operator's order")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	f := Files{bytes.NewReader(p[0]), int64(len(p[0])), bytes.NewReader(patch), int64(len(patch)), int64(len(p[1]))}
+	written := 0
+	err := Apply(ctx, f, writer(func(b []byte) (int, error) {
+		if written += len(b); written > 100_000 {
+			cancel(order)
+		}
+		return len(b), nil
+	}))
+	if !errors.Is(err, order) || written > 100_000+2*chunkBytes {
+		t.Errorf("%d bytes, %v", written, err)
+	}
+	ctx, cancel = context.WithCancelCause(t.Context())
+	cancel(order)
+	if _, err := Make(ctx, p[0], p[1]); !errors.Is(err, order) {
+		t.Errorf("made all the same: %v", err)
+	}
+	full := errors.New("disk full")
+	if err := Apply(t.Context(), f, writer(func([]byte) (int, error) { return 0, full })); !errors.Is(err, full) || errors.Is(err, ErrPatch) {
+		t.Errorf("a full disk: %v", err)
+	}
+	f.Old = broken{}
+	if err := Apply(t.Context(), f, io.Discard); !errors.Is(err, errDisk) || errors.Is(err, ErrPatch) {
+		t.Errorf("an old file that cannot be read: %v", err)
+	}
+}
+
+type writer func([]byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }
+
+type broken struct{}
+
+var errDisk = errors.New("disk broken")
+
+func (broken) ReadAt([]byte, int64) (int, error) { return 0, errDisk }
+
+// FuzzPatch: whatever a patch says, Apply ends, stays within the announced size, and blames the patch.
+func FuzzPatch(f *testing.F) {
+	old := []byte("the quick brown fox jumps over the lazy dog")
+	good := mustMake(f, old, []byte("the quick red fox jumps over the lazy cat"))
+	f.Add(good, 41)
+	f.Add(good, 40)
+	f.Add(good[:40], 41)
+	f.Add([]byte("BSDIFF40"), 0)
+	f.Fuzz(func(t *testing.T, patch []byte, size int) {
+		if size < 0 || size > 1<<20 {
+			return
+		}
+		checkFuzzed(t, old, patch, size)
+	})
+}
+
+// FuzzSteps gets past bzip2, whose checksums a fuzzer does not guess.
+func FuzzSteps(f *testing.F) {
+	f.Add(steps(4, 2, -3, 2, 0, 0), make([]byte, 6), []byte("ab"), 8)
+	f.Add(steps(0, 0, 1, 4, 2, 0, 2, 0, 0), make([]byte, 6), []byte("ab"), 8)
+	f.Add(steps(-1, 2, 1<<62), []byte{}, []byte("ab"), 8)
+	f.Fuzz(func(t *testing.T, steps, diff, extra []byte, size int) {
+		if size < 0 || size > 1<<20 {
+			return
+		}
+		patch, err := pack(size, steps, diff, extra)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFuzzed(t, []byte("0123456789"), patch, size)
+	})
+}
+
+func checkFuzzed(t *testing.T, old, patch []byte, size int) {
+	got, err := applied(old, patch, size)
+	if len(got) > size || err == nil && len(got) != size {
+		t.Errorf("%d bytes, announced %d, %v", len(got), size, err)
+	}
+	if err != nil && !errors.Is(err, ErrPatch) {
+		t.Errorf("not the patch's fault: %v", err)
+	}
+}
+
+// FuzzMake: what Make makes, Apply undoes.
+func FuzzMake(f *testing.F) {
+	f.Add([]byte("abracadabra"), []byte("abracadabracadabra"))
+	f.Add([]byte{}, []byte{0})
+	f.Fuzz(func(t *testing.T, old, fresh []byte) {
+		got, err := applied(old, mustMake(t, old, fresh), len(fresh))
+		if err != nil || !bytes.Equal(got, fresh) {
+			t.Errorf("%q, want %q, %v", got, fresh, err)
+		}
+	})
 }

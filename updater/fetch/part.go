@@ -168,3 +168,15 @@ func (p *part) close() error { return p.f.Close() }
 func (p *part) remove() error {
 	return errors.Join(p.close(), p.d.Remove(p.name), p.removeTag())
 }
+
+// Forget removes what an earlier Download left in dst, if anything.
+func Forget(d durable.Disk, dst string) error {
+	p := part{d: d, name: dst}
+	if err := p.removeTag(); err != nil {
+		return err
+	}
+	if err := d.Remove(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/turnstone-go/turnstone/manifest"
+	"github.com/turnstone-go/turnstone/release/repo"
+	"github.com/turnstone-go/turnstone/updater/delta"
+)
+
+const (
+	patchPays     = 60        // percent of the file that a patch may have at most
+	patchLargest  = 512 << 20 // of the files that patches are made for: making one takes about 12 times that in memory
+	patchReleases = 3         // by default
+)
+
+// addPatches gives each artifact patches from the newest n releases of every channel, the channel of the release
+// first: a release that is promoted keeps its document, so it brings the patches for the hosts there along.
+func (w *workspace) addPatches(ctx context.Context, set *manifest.Set, channel string, release *manifest.Release, n int) error {
+	older, err := w.newest(set, channel, n)
+	if err != nil {
+		return err
+	}
+	for i := range release.Artifacts {
+		a := &release.Artifacts[i]
+		if a.SizeBytes > patchLargest {
+			continue
+		}
+		bases := basesOf(*a, older)
+		if len(bases) == 0 {
+			continue
+		}
+		fresh, err := w.artifactBytes(ctx, *a)
+		if err != nil {
+			return err
+		}
+		for _, base := range bases {
+			if err := w.addPatch(ctx, a, base, fresh); err != nil {
+				return fmt.Errorf("patch for %s from %s…: %w", a.Name, base.SHA256[:12], err)
+			}
+		}
+		slices.SortFunc(a.Patches, func(a, b manifest.Patch) int { return strings.Compare(a.From, b.From) })
+	}
+	return nil
+}
+
+// newest returns the newest n releases of each channel that were not taken back.
+func (w *workspace) newest(set *manifest.Set, channel string, n int) ([]manifest.Release, error) {
+	var found []manifest.Release
+	for _, name := range append([]string{channel}, w.product.Channels...) {
+		c, err := loadChannel(set, w.product.Name, name)
+		if err != nil {
+			return nil, err
+		}
+		left := n
+		for _, o := range c.Offers {
+			if left == 0 {
+				break
+			}
+			if o.Yanked != "" {
+				continue
+			}
+			left--
+			doc, _, there, err := loadRelease(set, name, o.Version)
+			if err != nil {
+				return nil, err
+			}
+			if there {
+				found = append(found, doc)
+			}
+		}
+	}
+	return found, nil
+}
+
+// basesOf returns the artifacts for the platform of a that patches may start from, each once.
+func basesOf(a manifest.Artifact, older []manifest.Release) (bases []manifest.Artifact) {
+	seen := map[string]bool{a.SHA256: true}
+	for _, r := range older {
+		base, there := r.Artifact(a.OS, a.Arch)
+		if !there || seen[base.SHA256] || base.SizeBytes > patchLargest || len(bases) == manifest.MaxPatches {
+			continue
+		}
+		seen[base.SHA256] = true
+		bases = append(bases, base)
+	}
+	return bases
+}
+
+// addPatch makes a patch, tries it, and stores it if it pays. A base that is not in this folder has none.
+func (w *workspace) addPatch(ctx context.Context, a *manifest.Artifact, base manifest.Artifact, fresh []byte) error {
+	old, err := w.artifactBytes(ctx, base)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	patch, err := delta.Make(ctx, old, fresh)
+	if err != nil {
+		return err
+	}
+	if int64(len(patch))*100 >= a.SizeBytes*patchPays {
+		return nil
+	}
+	if err := tryPatch(ctx, bytes.NewReader(old), base.SizeBytes, bytes.NewReader(patch), int64(len(patch)), *a); err != nil {
+		return err
+	}
+	sum := sha256.Sum256(patch)
+	digest := hex.EncodeToString(sum[:])
+	if _, err := repo.Publish(ctx, w.tree, []repo.File{repo.Bytes(manifest.HashPath(digest), patch)}); err != nil {
+		return err
+	}
+	a.Patches = append(a.Patches, manifest.Patch{From: base.SHA256, Kind: delta.Kind(patch), SizeBytes: int64(len(patch)), SHA256: digest})
+	return nil
+}
+
+// artifactBytes reads an artifact of repo/ that may be large, and believes its digest alone.
+func (w *workspace) artifactBytes(ctx context.Context, a manifest.Artifact) ([]byte, error) {
+	r, _, err := w.tree.Open(ctx, manifest.HashPath(a.SHA256))
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	b := bytes.NewBuffer(make([]byte, 0, a.SizeBytes+bytes.MinRead))
+	if _, err := b.ReadFrom(io.LimitReader(r, a.SizeBytes+1)); err != nil {
+		return nil, err
+	}
+	if sum := sha256.Sum256(b.Bytes()); hex.EncodeToString(sum[:]) != a.SHA256 {
+		return nil, refuse("%s in this folder is damaged: bring back the file with this sha256", manifest.HashPath(a.SHA256))
+	}
+	return b.Bytes(), nil
+}
+
+// tryPatch applies a patch as a launcher does and compares what it makes with the artifact.
+func tryPatch(ctx context.Context, old io.ReaderAt, oldBytes int64, patch io.ReaderAt, patchBytes int64, a manifest.Artifact) error {
+	sum := sha256.New()
+	err := delta.Apply(ctx, delta.Files{Old: old, OldBytes: oldBytes, Patch: patch, PatchBytes: patchBytes, NewBytes: a.SizeBytes}, sum)
+	if err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != a.SHA256 {
+		return fmt.Errorf("%w: the patch makes sha256 %s", manifest.ErrMismatch, got)
+	}
+	return nil
+}
