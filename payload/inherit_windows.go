@@ -81,13 +81,23 @@ func readToken(value string) (string, error) {
 	return string(token), err
 }
 
+// wireAccess is what a client of the pipe needs and no more: GENERIC_WRITE would ask for the right to make another
+// instance of it as well (FILE_CREATE_PIPE_INSTANCE), which the launcher gives to nobody.
+const wireAccess = windows.FILE_READ_DATA | windows.FILE_WRITE_DATA | windows.FILE_READ_ATTRIBUTES | windows.FILE_WRITE_ATTRIBUTES |
+	windows.READ_CONTROL | windows.SYNCHRONIZE
+
 // dialWire opens the launcher's named pipe. All instances of a pipe may be taken for a moment; the file
-// must be overlapped, or a pending read would hold up every write.
+// must be overlapped, or a pending read would hold up every write. Whoever is at the other end may not act in our
+// name (SECURITY_ANONYMOUS is 0).
 func dialWire(ctx context.Context, addr string) (net.Conn, error) {
+	name, err := windows.UTF16PtrFromString(addr)
+	if err != nil {
+		return nil, err
+	}
 	for {
-		f, err := os.OpenFile(addr, os.O_RDWR|windows.FILE_FLAG_OVERLAPPED, 0)
+		h, err := windows.CreateFile(name, wireAccess, 0, nil, windows.OPEN_EXISTING, windows.FILE_FLAG_OVERLAPPED|windows.SECURITY_SQOS_PRESENT, 0)
 		if err == nil {
-			return pipeConn{f}, nil
+			return pipeConn{os.NewFile(uintptr(h), addr)}, nil
 		}
 		if !errors.Is(err, windows.ERROR_PIPE_BUSY) {
 			return nil, err

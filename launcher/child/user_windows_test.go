@@ -127,3 +127,34 @@ func TestRestrictedService(t *testing.T) {
 		t.Errorf("it does not end: %s", exit)
 	}
 }
+
+// Whoever may connect to the wire may not make an instance of its pipe: payloads would take him for the launcher.
+func TestNobodyPosesOnTheWire(t *testing.T) {
+	sd, err := windows.SecurityDescriptorFromString(pipeAccess)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, _, err := sd.DACL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const createPipeInstance, generic = 0x4, windows.GENERIC_WRITE | windows.GENERIC_ALL
+	others := 0
+	for i := range uint32(list.AceCount) {
+		var ace *windows.ACCESS_ALLOWED_ACE
+		if err := windows.GetAce(list, i, &ace); err != nil {
+			t.Fatal(err)
+		}
+		sid := (*windows.SID)(unsafe.Pointer(&ace.SidStart)).String()
+		if sid == "S-1-5-18" || sid == "S-1-5-32-544" || sid == "S-1-3-4" { // SYSTEM, Administrators, the owner
+			continue
+		}
+		others++
+		if ace.Mask&(createPipeInstance|generic) != 0 {
+			t.Errorf("%s has %#x", sid, ace.Mask)
+		}
+	}
+	if others != 2 {
+		t.Errorf("%d accounts beside the launcher's, want 2", others)
+	}
+}

@@ -20,7 +20,9 @@ import (
 
 // pipeAccess lets the system and administrators do everything and every logged-on account connect, also with a
 // restricted token (S-1-5-33): pid and token decide who may speak. The protected list (P) takes nothing from above.
-const pipeAccess = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;OW)(A;;GRGW;;;AU)(A;;GRGW;;;S-1-5-33)"
+// 0x12019b is to read and to write without FILE_CREATE_PIPE_INSTANCE (4), by which another process could put
+// itself in the launcher's place: it is a part of GENERIC_WRITE ("Named Pipe Security and Access Rights").
+const pipeAccess = "D:P(A;;GA;;;SY)(A;;GA;;;BA)(A;;GA;;;OW)(A;;0x12019b;;;AU)(A;;0x12019b;;;S-1-5-33)"
 
 // listenWire makes the named pipe. It fails if there is one by this name already, so nobody who was first
 // can pose as the launcher.

@@ -2,12 +2,16 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/Microsoft/go-winio"
+	"golang.org/x/sys/windows"
 )
 
 const pipePrefix = `\\.\pipe\`
@@ -28,19 +32,102 @@ func checkAddress(addr string) error {
 	return nil
 }
 
+// readersSuffix makes the name of a second pipe, which only exists with a group of readers. Who is at the other
+// end is decided by which pipe he could open, and so by the kernel.
+const readersSuffix = "-read"
+
+// readersAccess is to read and write without FILE_CREATE_PIPE_INSTANCE, by which a reader could pose as the
+// launcher: it is a part of GENERIC_WRITE ("Named Pipe Security and Access Rights", learn.microsoft.com).
+const readersAccess = windows.FILE_READ_DATA | windows.FILE_WRITE_DATA | windows.FILE_READ_ATTRIBUTES | windows.FILE_WRITE_ATTRIBUTES |
+	windows.FILE_READ_EA | windows.FILE_WRITE_EA | windows.READ_CONTROL | windows.SYNCHRONIZE
+
 func listen(addr, readGroup string) (net.Listener, error) {
 	if err := checkAddress(addr); err != nil {
 		return nil, fmt.Errorf("open control pipe %s: %w", addr, err)
 	}
-	if readGroup != "" {
-		return nil, fmt.Errorf("open control pipe: control.read_group is not available on Windows yet: remove it")
+	ln, err := listenPipe(addr, administrators)
+	if err != nil || readGroup == "" {
+		return ln, err
 	}
-	ln, err := winio.ListenPipe(addr, &winio.PipeConfig{SecurityDescriptor: administrators})
+	sid, _, _, err := windows.LookupSID("", readGroup)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control.read_group: find %s: %w", readGroup, err), ln.Close())
+	}
+	readers, err := listenPipe(addr+readersSuffix, fmt.Sprintf("%s(A;;%#x;;;%s)", administrators, readersAccess, sid))
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return newPair(ln, readers), nil
+}
+
+func listenPipe(addr, access string) (net.Listener, error) {
+	ln, err := winio.ListenPipe(addr, &winio.PipeConfig{SecurityDescriptor: access})
 	if err != nil {
 		return nil, fmt.Errorf("open control pipe: %w", err)
 	}
 	consumeFirst(addr)
 	return ln, nil
+}
+
+// pair accepts from two pipes.
+type pair struct {
+	net.Listener // the administrators'
+	readers      net.Listener
+	accepted     chan accepted
+	done         chan struct{}
+	once         sync.Once
+	wg           sync.WaitGroup
+}
+
+type accepted struct {
+	conn net.Conn
+	err  error
+}
+
+// readerConn came by the readers' pipe.
+type readerConn struct{ net.Conn }
+
+// newPair accepts ahead, one connection from each: a Listener that has no place leaves it waiting there.
+func newPair(admins, readers net.Listener) *pair {
+	p := &pair{Listener: admins, readers: readers, accepted: make(chan accepted), done: make(chan struct{})}
+	from := func(ln net.Listener, wrap func(net.Conn) net.Conn) {
+		for {
+			c, err := ln.Accept()
+			if err == nil {
+				c = wrap(c)
+			}
+			select {
+			case p.accepted <- accepted{c, err}:
+			case <-p.done:
+				if c != nil {
+					_ = c.Close() // nobody will serve it
+				}
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}
+	p.wg.Go(func() { from(admins, func(c net.Conn) net.Conn { return c }) })
+	p.wg.Go(func() { from(readers, func(c net.Conn) net.Conn { return readerConn{c} }) })
+	return p
+}
+
+func (p *pair) Accept() (net.Conn, error) {
+	select {
+	case a := <-p.accepted:
+		return a.conn, a.err
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pair) Close() error {
+	p.once.Do(func() { close(p.done) })
+	err := errors.Join(p.Listener.Close(), p.readers.Close())
+	p.wg.Wait()
+	return err
 }
 
 // consumeFirst dials once and hangs up. go-winio holds the name by a first instance of the pipe that nobody
@@ -55,9 +142,22 @@ func consumeFirst(addr string) {
 	}
 }
 
+// dial takes the readers' pipe if the administrators' is closed to us.
 func dial(ctx context.Context, addr string) (net.Conn, error) {
-	return winio.DialPipeContext(ctx, addr)
+	c, err := winio.DialPipeContext(ctx, addr)
+	if !errors.Is(err, fs.ErrPermission) {
+		return c, err
+	}
+	if c, rerr := winio.DialPipeAccess(ctx, addr+readersSuffix, readersAccess); rerr == nil {
+		return c, nil
+	}
+	return nil, err
 }
 
-// peer needs no look at the client: the pipe's descriptor lets administrators in and nobody else.
-func peer(net.Conn) (caller, error) { return caller{name: "administrator", admin: true}, nil }
+// peer needs no look at the client: each pipe's descriptor has let in whom it is for.
+func peer(c net.Conn) (caller, error) {
+	if _, reader := c.(readerConn); reader {
+		return caller{name: "a member of control.read_group"}, nil
+	}
+	return caller{name: "administrator", admin: true}, nil
+}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 
 	"golang.org/x/sys/windows"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/child"
 )
 
@@ -24,8 +26,16 @@ const asPayload = "as-payload"
 // accounts are those that a payload can have. Only the service can start processes under them.
 var accounts = map[string]string{"account-local": "LocalService", "account-virtual": `NT SERVICE\` + name, "account-restricted": "restricted"}
 
-// tryAccounts runs a process under each account and leaves what became of it in the state folder.
+// tryAccounts runs a process under each account, beside a wire as payloads have it, and leaves what became of it
+// in the state folder.
 func tryAccounts(ctx context.Context, state string) error {
+	h, err := child.New(child.Options{
+		Disk: durable.OS(), Dir: filepath.Join(state, "run"), Wire: child.WireAddress(state), Output: filepath.Join(state, "log"), Log: slog.Default(),
+	})
+	if err != nil {
+		return err
+	}
+	defer h.Close()
 	var errs []error
 	for check, account := range accounts {
 		text, err := tryAccount(ctx, account, state)
@@ -84,11 +94,33 @@ func bePayload(args []string) error {
 	if os.WriteFile(filepath.Join(state, "planted"), nil, 0o600) == nil {
 		return errors.New("it can write to the state folder")
 	}
+	if err := pose(child.WireAddress(state)); err != nil {
+		return err
+	}
 	h, err := windows.OpenProcess(windows.PROCESS_TERMINATE, false, uint32(pid))
 	if err == nil {
 		_ = windows.CloseHandle(h) // it should not have been opened
 		return errors.New("it can end the launcher")
 	}
+	return nil
+}
+
+// pose tries to be taken for the launcher by payloads, and expects to be refused; to speak to it is allowed.
+func pose(wire string) error {
+	pipe, err := windows.UTF16PtrFromString(wire)
+	if err != nil {
+		return err
+	}
+	h, err := windows.CreateNamedPipe(pipe, windows.PIPE_ACCESS_DUPLEX, windows.PIPE_TYPE_BYTE, windows.PIPE_UNLIMITED_INSTANCES, 4096, 4096, 0, nil)
+	if err == nil {
+		_ = windows.CloseHandle(h) // it should not have been made
+		return errors.New("it can put itself in the launcher's place on the wire")
+	}
+	h, err = windows.CreateFile(pipe, windows.FILE_READ_DATA|windows.FILE_WRITE_DATA|windows.SYNCHRONIZE, 0, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil && !errors.Is(err, windows.ERROR_PIPE_BUSY) {
+		return fmt.Errorf("it cannot speak on the wire: %w", err)
+	}
+	_ = windows.CloseHandle(h) // nothing was said
 	return nil
 }
 

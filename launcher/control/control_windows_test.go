@@ -1,0 +1,59 @@
+package control
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Microsoft/go-winio"
+	"golang.org/x/sys/windows"
+)
+
+// A member of the group reads by a pipe of his own, on which nothing can be ordered; the administrators' pipe
+// goes on beside it.
+func TestReadersHaveAPipe(t *testing.T) {
+	d := &desk{status: Status{Product: "acme"}}
+	_, addr := serve(t, d, "Users")
+	for _, tc := range []struct {
+		addr  string
+		order Code
+	}{{addr + readersSuffix, NoPrivilege}, {addr, OK}} {
+		c := NewClient(tc.addr)
+		st, err := c.Status(t.Context())
+		if err != nil || st.Product != "acme" {
+			t.Errorf("%s: status %+v, %v", tc.addr, st, err)
+		}
+		var e *Error
+		err = c.Order(t.Context(), "pause", Request{})
+		if tc.order == OK && err != nil || tc.order != OK && (!errors.As(err, &e) || e.Code != tc.order) {
+			t.Errorf("%s: an order: %v, want code %d", tc.addr, err, tc.order)
+		}
+	}
+	if len(d.orders) != 1 {
+		t.Errorf("%d orders were taken, want that of the administrator", len(d.orders))
+	}
+}
+
+// Without a group there is no second pipe.
+func TestNoReadersNoPipe(t *testing.T) {
+	_, addr := serve(t, &desk{}, "")
+	timeout := time.Second
+	if c, err := winio.DialPipe(addr+readersSuffix, &timeout); err == nil {
+		t.Errorf("there is a pipe for readers: %v", c.Close())
+	}
+	if _, err := Listen(addr+"-x", "nobody-has-this-name"); err == nil || !strings.Contains(err.Error(), "read_group") {
+		t.Errorf("a group that does not exist: %v", err)
+	}
+}
+
+// No reader may make an instance of a pipe: it would be taken for the launcher.
+func TestReadersCannotPose(t *testing.T) {
+	const createPipeInstance = 0x4 // FILE_CREATE_PIPE_INSTANCE, which is FILE_APPEND_DATA
+	if readersAccess&createPipeInstance != 0 || readersAccess != 0x12019b {
+		t.Errorf("readers are given %#x", readersAccess)
+	}
+	if _, err := windows.SecurityDescriptorFromString(administrators + "(A;;0x12019b;;;S-1-5-32-545)"); err != nil {
+		t.Error(err)
+	}
+}
