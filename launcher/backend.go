@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/manifest"
 	"github.com/turnstone-go/turnstone/updater"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
@@ -68,7 +71,30 @@ func (f *feed) trust() *control.Trust {
 	if f.view == nil {
 		return nil
 	}
-	return &control.Trust{RootVersion: f.view.RootVersion, Expires: f.view.Expires, Expired: f.view.ExpiredAt(time.Now())}
+	now := time.Now()
+	t := &control.Trust{RootVersion: f.view.RootVersion, Expires: f.view.Expires, Expired: f.view.ExpiredAt(now)}
+	for role, at := range f.view.Ends {
+		if at.Sub(now) < notice(role) {
+			t.Ending = append(t.Ending, control.Ending{Role: role, Expires: at})
+		}
+	}
+	slices.SortFunc(t.Ending, func(a, b control.Ending) int {
+		return cmp.Or(a.Expires.Compare(b.Expires), strings.Compare(a.Role, b.Role))
+	})
+	return t
+}
+
+// notice is how long before its end a role's metadata is worth a warning. What a vendor signs by hand should have
+// been signed a week before. A timestamp lasts for three days and is signed anew by a machine when half of them
+// are over, so it never has less than 13 hours left while all is well; a snapshot lasts for two weeks.
+func notice(role string) time.Duration {
+	switch role {
+	case manifest.RoleTimestamp:
+		return 12 * time.Hour
+	case manifest.RoleSnapshot:
+		return 48 * time.Hour
+	}
+	return 7 * 24 * time.Hour
 }
 
 // processes lists the living payload processes.

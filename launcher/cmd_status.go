@@ -182,10 +182,6 @@ func (s statusAnswer) marks(w io.Writer) {
 	}
 }
 
-// soon is when an expiry is worth a warning: what lasts for three days and is renewed every day once half of them
-// are over has never less than 13 hours left.
-const soon = 12 * time.Hour
-
 func (s statusAnswer) trust(w io.Writer, now time.Time) {
 	if s.Trust == nil {
 		return
@@ -194,8 +190,9 @@ func (s statusAnswer) trust(w io.Writer, now time.Time) {
 	switch {
 	case s.Trust.Expired:
 		fresh = "EXPIRED " + ago(s.Trust.Expires, now) + ": serving goes on, updates wait for the vendor's signature"
-	case s.Trust.Expires.Sub(now) < soon:
-		fresh = "EXPIRES " + in(s.Trust.Expires, now) + ": then updates wait; the vendor must publish, or the repository cannot be reached"
+	case len(s.Trust.Ending) > 0:
+		first := s.Trust.Ending[0]
+		fresh = "EXPIRES " + in(first.Expires, now) + " (" + first.Role + "): then updates wait; the vendor must publish, or the repository cannot be reached"
 	}
 	row(w, "trust", dots(fmt.Sprintf("root v%d", s.Trust.RootVersion), fresh, "channel "+s.Channel, s.Repository))
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,30 @@ func TestTrustExpiresMeanwhile(t *testing.T) {
 		if got := f.trust().Expired; got != tc.want {
 			t.Errorf("%+v: expired %v", tc, got)
 		}
+	}
+}
+
+// Each role is told early enough for whoever has to sign it: the vendor's people a week before, a machine half a day.
+func TestTrustEndsSoon(t *testing.T) {
+	now := time.Now()
+	ends := map[string]time.Time{
+		manifest.RoleRoot: now.Add(8 * 24 * time.Hour), manifest.RoleTargets: now.Add(6 * 24 * time.Hour), "stable": now.Add(8 * 24 * time.Hour),
+		manifest.RoleSnapshot: now.Add(3 * 24 * time.Hour), manifest.RoleTimestamp: now.Add(13 * time.Hour),
+	}
+	told := func() (roles []string) {
+		for _, e := range (&feed{view: &manifest.View{Expires: now.Add(time.Hour), Ends: ends}}).trust().Ending {
+			roles = append(roles, e.Role)
+		}
+		return roles
+	}
+	if got := told(); !slices.Equal(got, []string{"targets"}) {
+		t.Errorf("%v end soon", got)
+	}
+	for role, at := range ends {
+		ends[role] = at.Add(-36 * time.Hour)
+	}
+	if got := told(); !slices.Equal(got, []string{"timestamp", "snapshot", "targets", "root", "stable"}) {
+		t.Errorf("%v end soon", got)
 	}
 }
 

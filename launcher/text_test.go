@@ -100,7 +100,7 @@ func TestStatusTextQuiet(t *testing.T) {
 // What is about to expire is told before, and what a line above says already is not said again.
 func TestStatusTextWarns(t *testing.T) {
 	st := control.Status{Product: "acme-agent", Channel: "stable", Repository: "/srv", Running: true, Health: control.Unhealthy, Trouble: "1.4.2 does not run", Since: noon,
-		Trust: &control.Trust{RootVersion: 3, Expires: noon.Add(3 * time.Hour)}}
+		Trust: &control.Trust{RootVersion: 3, Expires: noon.Add(3 * time.Hour), Ending: []control.Ending{{Role: "timestamp", Expires: noon.Add(3 * time.Hour)}}}}
 	st.Engine(updater.Status{LastCheck: noon, Trouble: "1.4.2 is missing on disk", Findings: []policy.Finding{{Number: "1.5.0", Verdicts: []policy.Verdict{{Gate: "newer", Pass: true}}}},
 		State: journal.State{Phase: journal.Fetching, Good: []journal.Version{{Number: "1.4.2"}}, Candidate: &journal.Version{Number: "1.5.0"}}})
 	var out bytes.Buffer
@@ -109,7 +109,7 @@ func TestStatusTextWarns(t *testing.T) {
   trouble     1.4.2 is missing on disk
   update      1.5.0 is downloaded
   check       last 0s ago
-  trust       root v3 · EXPIRES in 3h: then updates wait; the vendor must publish, or the repository cannot be reached · channel stable · /srv
+  trust       root v3 · EXPIRES in 3h (timestamp): then updates wait; the vendor must publish, or the repository cannot be reached · channel stable · /srv
 `
 	if out.String() != want {
 		t.Errorf("got:\n%s\nwant:\n%s", &out, want)

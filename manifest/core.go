@@ -101,7 +101,7 @@ func (w *core) nextRoot() (found, news bool, err error) {
 	data, err := w.cache.Get(w.ctx, name, maxRootBytes)
 	kept := err == nil
 	if kept {
-		if _, err := w.set.UpdateRoot(data); err == nil {
+		if err := w.updateRoot(data); err == nil {
 			return true, false, nil
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +112,7 @@ func (w *core) nextRoot() (found, news bool, err error) {
 	case errors.Is(err, fs.ErrNotExist) && !kept:
 		return false, false, nil
 	case err == nil:
-		if _, err = w.set.UpdateRoot(data); err == nil {
+		if err = w.updateRoot(data); err == nil {
 			return true, true, w.verified(RoleRoot, File{Name: name, Data: data})
 		}
 		err = fromTUF(name, err)
@@ -123,6 +123,22 @@ func (w *core) nextRoot() (found, news bool, err error) {
 		err = fmt.Errorf("%s: %w (%v); delete the folder only if the installed root was replaced on purpose", name, ErrDamaged, err)
 	}
 	return false, false, err
+}
+
+// updateRoot refuses a root that lacks one of the top-level roles, which go-tuf accepts: once kept, such a root
+// would be in force until the next one, and every refresh would fail.
+func (w *core) updateRoot(data []byte) error {
+	root, err := metadata.Root().FromBytes(data)
+	if err != nil {
+		return err
+	}
+	for _, role := range []string{RoleRoot, RoleTargets, RoleSnapshot, RoleTimestamp} {
+		if r := root.Signed.Roles[role]; r == nil || r.Threshold < 1 {
+			return fmt.Errorf("the role %s is missing or needs no signature", role)
+		}
+	}
+	_, err = w.set.UpdateRoot(data)
+	return err
 }
 
 // timestamp loads the kept one for its version numbers, below which nothing is accepted, and then the

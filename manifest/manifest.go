@@ -52,6 +52,7 @@ type View struct {
 	// may be shown and served from, but nothing may be newly chosen from it.
 	Expires time.Time
 	Expired bool
+	Ends    map[string]time.Time // when the metadata of each role expires that this view stands on
 
 	RootVersion      int64
 	TimestampVersion int64

@@ -93,15 +93,16 @@ func releases(channel string, t *metadata.TargetsType) (map[string]target, error
 	return list, nil
 }
 
-// finish computes when the first of the files expires.
+// finish notes when each of the files expires, and the first of them.
 func (w *walk) finish() error {
 	w.view.RootVersion = w.set.Root.Signed.Version
 	w.view.TimestampVersion = w.set.Timestamp.Signed.Version
-	w.view.Expires = w.set.Root.Signed.Expires
-	for _, t := range []time.Time{
-		w.set.Timestamp.Signed.Expires, w.set.Snapshot.Signed.Expires,
-		w.set.Targets[RoleTargets].Signed.Expires, w.set.Targets[w.host.Channel].Signed.Expires,
-	} {
+	w.view.Ends = map[string]time.Time{
+		RoleRoot: w.set.Root.Signed.Expires, RoleTimestamp: w.set.Timestamp.Signed.Expires, RoleSnapshot: w.set.Snapshot.Signed.Expires,
+		RoleTargets: w.set.Targets[RoleTargets].Signed.Expires, w.host.Channel: w.set.Targets[w.host.Channel].Signed.Expires,
+	}
+	w.view.Expires = w.view.Ends[RoleRoot]
+	for _, t := range w.view.Ends {
 		if t.Before(w.view.Expires) {
 			w.view.Expires = t
 		}

@@ -91,6 +91,13 @@ type Trust struct {
 	RootVersion int64     `json:"root_version"`
 	Expires     time.Time `json:"expires"`
 	Expired     bool      `json:"expired"`
+	Ending      []Ending  `json:"ending,omitempty"` // what expires so soon that the vendor should have signed anew
+}
+
+// Ending is signed metadata that expires soon.
+type Ending struct {
+	Role    string    `json:"role"`
+	Expires time.Time `json:"expires"`
 }
 
 // Why is every gate between this host and the releases that the last successful check saw.
