@@ -12,6 +12,9 @@ import (
 // keepOffers is how many versions a channel names; the oldest leave it when a new one comes.
 const keepOffers = 200
 
+// trustPath is the document that names the artifact keys.
+const trustPath = "trust.json"
+
 func channelPath(channel string) string          { return channel + "/channel.json" }
 func releasePath(channel, version string) string { return channel + "/" + version + ".json" }
 

@@ -216,7 +216,11 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 		return nil, err
 	}
 	release.Epoch = epoch
-	if err := w.storeArtifacts(ctx, &release, files); err != nil {
+	key, err := w.artifactKey(set)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.storeArtifacts(ctx, key, &release, files); err != nil {
 		return nil, err
 	}
 	if err := w.addPatches(ctx, set, to.channel, &release, to.patches); err != nil {
@@ -240,11 +244,7 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 }
 
 // storeArtifacts signs every file and copies it into repo/, where nothing points to it yet.
-func (w *workspace) storeArtifacts(ctx context.Context, release *manifest.Release, files []binary) error {
-	key, err := w.artifactKey()
-	if err != nil {
-		return err
-	}
+func (w *workspace) storeArtifacts(ctx context.Context, key manifest.ArtifactKey, release *manifest.Release, files []binary) error {
 	paths := map[string]string{}
 	for _, f := range files {
 		paths[f.OS+"/"+f.Arch] = f.Path
@@ -272,8 +272,11 @@ func (w *workspace) storeArtifact(ctx context.Context, key manifest.ArtifactKey,
 	}
 	defer copied.Close()
 	a.Minisig, err = manifest.SignArtifact(key, w.product.Name, version, *a, copied)
+	if errors.Is(err, errElsewhere) {
+		return refuse("%w: add the version where it is", err)
+	}
 	if err != nil {
-		return err
+		return asRefusal(err)
 	}
 	return w.storeSignature(ctx, name+".minisig", a.Minisig)
 }

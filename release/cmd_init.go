@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -21,40 +20,25 @@ const (
 	offlineThreshold = 2
 )
 
-const recoveryText = `The keys of %[1]s
-
-root-1, root-2, root-3           2 of 3 say who may sign what. Needed once or twice a year.
-targets-1, targets-2, targets-3  2 of 3 name the channels and the key that signs programs. As rarely.
-one key per channel              signs which versions the channel offers.
-snapshot, timestamp              say what is current. They belong where 'release publish' runs.
-artifact                         signs every program file (minisign). Keep it away from the channel keys.
-
-Now:
- 1. Move root-1 and targets-1 to one place, root-2 and targets-2 to a second, root-3 and targets-3 to a
-    third (safes, encrypted sticks). Remove them from keys/. No place may hold two of a kind.
- 2. Give every launcher the file repo/metadata/1.root.json (its configuration: repository.root). It is
-    public, and it is what a launcher trusts for ever.
- 3. Run 'release publish' at least once a day: it renews what is about to expire.
-
-When a root or targets key is lost, the other two still sign: 'release sign --role root --key FILE'.
-Whoever steals channel, snapshot and timestamp keys can offer only programs that the artifact key signed.
-Whoever steals the artifact key can do nothing without those. Whoever steals two root keys, or two targets
-keys and the online ones, can do everything: launchers must then be given a new root by other means.
-`
-
 func (a *app) initCommand() *cobra.Command {
 	var channels []string
+	var encrypt bool
 	cmd := &cobra.Command{
 		Use:   "init PRODUCT",
 		Short: "Make a product: its file, its keys and an empty signed repository",
 		Long: "Make a product in the folder --dir: product.toml, keys/ (2 of 3 for root and targets), RECOVERY.txt and\n" +
-			"an empty signed repository in repo/.\n\n" + exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
+			"an empty signed repository in repo/. With --encrypt a passphrase protects each key file; it comes from\n" +
+			"--passphrase-file, $RELEASE_PASSPHRASE_KEY (for instance $RELEASE_PASSPHRASE_ROOT_1), $RELEASE_PASSPHRASE,\n" +
+			"or the terminal. 'release keys encrypt' does it later, key by key.\n\n" + exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
-			return initialise(ctx, a.dir, newProduct(args[0], channels))
+			w := a.workspace()
+			w.product = newProduct(args[0], channels)
+			return w.initialise(ctx, encrypt)
 		}),
 	}
 	cmd.Flags().StringArrayVar(&channels, "channel", []string{"stable"}, "a channel; may be given several times, the first is the default of add")
+	cmd.Flags().BoolVar(&encrypt, "encrypt", false, "protect every key file with a passphrase")
 	return cmd
 }
 
@@ -64,6 +48,7 @@ type made struct {
 	Channels []string `json:"channels"`
 	Dir      string   `json:"dir"`
 	Root     string   `json:"root"` // the trust anchor that launchers are born with
+	Sheet    string   `json:"recovery_sheet"`
 	Keys     []string `json:"keys"`
 }
 
@@ -72,34 +57,29 @@ func (m made) text(w io.Writer) {
 	line(w, "keys", "%d in %s (root and targets: 2 of 3 must sign)", len(m.Keys), filepath.Join(m.Dir, "keys"))
 	line(w, "channels", "%s", strings.Join(m.Channels, ", "))
 	line(w, "root", "%s: give it to every launcher", m.Root)
-	line(w, "next", "print %s, and move the root and targets keys off this machine", filepath.Join(m.Dir, "RECOVERY.txt"))
+	line(w, "next", "print %s, and move the root and targets keys off this machine", m.Sheet)
 }
 
 // initialise writes the product file last: without it the folder holds no product.
-func initialise(ctx context.Context, dir string, p product) (answer, error) {
-	if err := p.check(); err != nil {
+func (w *workspace) initialise(ctx context.Context, encrypt bool) (answer, error) {
+	if err := w.product.check(); err != nil {
 		return nil, err
 	}
-	w := newWorkspace(dir)
-	w.product = p
-	if err := durable.MkdirAll(w.disk, dir, 0o755); err != nil {
+	if err := durable.MkdirAll(w.disk, w.path, 0o755); err != nil {
 		return nil, fmt.Errorf("make the product's folder: %w", err)
 	}
 	if err := w.hold(); err != nil {
 		return nil, err
 	}
 	defer w.close()
-	if err := checkFresh(w, p.Name); err != nil {
+	if err := checkFresh(w, w.product.Name); err != nil {
 		return nil, err
 	}
-	answer, err := w.create(ctx)
+	answer, err := w.create(ctx, encrypt)
 	if err != nil {
 		return nil, err
 	}
-	if err := durable.WriteFile(w.disk, filepath.Join(dir, "RECOVERY.txt"), fmt.Appendf(nil, recoveryText, p.Name), 0o644); err != nil {
-		return nil, err
-	}
-	return answer, p.save(w.disk, dir)
+	return answer, w.product.save(w.disk, w.path)
 }
 
 func checkFresh(w *workspace, name string) error {
@@ -122,8 +102,8 @@ func checkFresh(w *workspace, name string) error {
 }
 
 // create makes all keys, then the signed repository.
-func (w *workspace) create(ctx context.Context) (answer, error) {
-	m := made{Product: w.product.Name, Channels: w.product.Channels, Dir: absolute(w.path),
+func (w *workspace) create(ctx context.Context, encrypt bool) (answer, error) {
+	m := made{Product: w.product.Name, Channels: w.product.Channels, Dir: absolute(w.path), Sheet: absolute(w.sheetFile()),
 		Root: filepath.Join(absolute(w.path), "repo", "metadata", "1.root.json")}
 	if err := w.disk.Mkdir(w.keys(), 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the keys: %w", err)
@@ -133,78 +113,87 @@ func (w *workspace) create(ctx context.Context) (answer, error) {
 		return nil, err
 	}
 	plan := manifest.Plan{Product: w.product.Name, Roles: map[string]manifest.RoleKeys{}, Lifetime: lifetimes}
+	signers := map[string][]manifest.Key{}
 	for _, role := range w.product.roles() {
-		keys, files, err := w.newKeys(role)
-		if err != nil {
+		if plan.Roles[role], signers[role], err = w.newRole(role, encrypt); err != nil {
 			return nil, err
 		}
-		plan.Roles[role] = keys
-		m.Keys = append(m.Keys, files...)
 	}
-	artifact, err := w.newArtifactKey()
+	artifact, err := w.newArtifactKey(artifactRole, encrypt)
 	if err != nil {
 		return nil, err
 	}
-	m.Keys = append(m.Keys, artifactRole)
-	return m, w.firstSet(ctx, plan, artifact)
+	for _, e := range w.product.Keys {
+		m.Keys = append(m.Keys, e.Name)
+	}
+	return m, w.firstSet(ctx, plan, signers, artifact)
 }
 
-// newKeys makes the key files of a role and returns their names without ".key".
-func (w *workspace) newKeys(role string) (manifest.RoleKeys, []string, error) {
-	names, threshold := []string{role}, 1
-	if role == manifest.RoleRoot || role == manifest.RoleTargets {
-		names, threshold = nil, offlineThreshold
-		for i := range offlineKeys {
-			names = append(names, fmt.Sprintf("%s-%d", role, i+1))
-		}
+// newRole makes the first keys of a role.
+func (w *workspace) newRole(role string, encrypt bool) (keys manifest.RoleKeys, signers []manifest.Key, err error) {
+	n := 1
+	if keys.Threshold = 1; offline(role) {
+		n, keys.Threshold = offlineKeys, offlineThreshold
 	}
-	keys := manifest.RoleKeys{Threshold: threshold}
-	for _, name := range names {
-		key, err := manifest.NewKey()
+	for range n {
+		key, err := w.newKey(w.nextName(role), encrypt)
 		if err != nil {
 			return keys, nil, err
 		}
-		if err := writeKey(w.disk, filepath.Join(w.keys(), name+".key"), key.Bytes()); err != nil {
-			return keys, nil, err
-		}
-		keys.Keys = append(keys.Keys, key.Public())
+		keys.Keys, signers = append(keys.Keys, key.Public()), append(signers, key)
 	}
-	return keys, names, nil
+	return keys, signers, nil
 }
 
-func (w *workspace) newArtifactKey() (manifest.ArtifactKey, error) {
+// newKey makes a key file and gives it its name in the product.
+func (w *workspace) newKey(name string, encrypt bool) (manifest.Key, error) {
+	key, err := manifest.NewKey()
+	if err != nil {
+		return key, err
+	}
+	data := key.Bytes()
+	if encrypt {
+		passphrase, err := w.pass.fresh(name)
+		if err != nil {
+			return key, err
+		}
+		if data, err = key.Encrypt(passphrase); err != nil {
+			return key, err
+		}
+	}
+	w.product.Keys = append(w.product.Keys, keyEntry{Name: name, Public: key.Public().String()})
+	return key, writeKey(w.disk, w.keyFile(name), data)
+}
+
+func (w *workspace) newArtifactKey(name string, encrypt bool) (manifest.ArtifactKey, error) {
 	key, err := manifest.NewArtifactKey()
 	if err != nil {
 		return key, err
 	}
-	if err := durable.WriteFile(w.disk, filepath.Join(w.path, "artifact.pub"), key.PublicFile(), 0o644); err != nil {
+	data := key.Bytes()
+	if encrypt {
+		passphrase, err := w.pass.fresh(name)
+		if err != nil {
+			return key, err
+		}
+		if data, err = key.Encrypt(string(passphrase)); err != nil {
+			return key, err
+		}
+	}
+	w.product.Keys = append(w.product.Keys, keyEntry{Name: name, Public: key.Public()})
+	if err := durable.WriteFile(w.disk, filepath.Join(w.path, name+".pub"), key.PublicFile(), 0o644); err != nil {
 		return key, err
 	}
-	return key, writeKey(w.disk, w.artifactFile(), key.Bytes())
+	return key, writeKey(w.disk, w.keyFile(name), data)
 }
 
-func (w *workspace) artifactFile() string { return filepath.Join(w.keys(), artifactRole+".key") }
-
-// artifactKey reads the minisign key. One that minisign protected with a password takes it from the environment.
-func (w *workspace) artifactKey() (manifest.ArtifactKey, error) {
-	data, err := readKey(w.disk, w.artifactFile())
-	if err != nil {
-		return manifest.ArtifactKey{}, err
-	}
-	key, err := manifest.ParseArtifactKey(data, os.Getenv("RELEASE_ARTIFACT_PASSWORD"))
-	if err != nil {
-		return key, refuse("key file %s: %w: a minisign key with a password needs it in $RELEASE_ARTIFACT_PASSWORD", w.artifactFile(), err)
-	}
-	return key, nil
-}
-
-func (w *workspace) firstSet(ctx context.Context, plan manifest.Plan, artifact manifest.ArtifactKey) error {
+func (w *workspace) firstSet(ctx context.Context, plan manifest.Plan, signers map[string][]manifest.Key, artifact manifest.ArtifactKey) error {
 	set, err := manifest.NewSet(plan, time.Now())
 	if err != nil {
 		return err
 	}
 	trust := manifest.Trust{Schema: manifest.Schema, Product: w.product.Name, Minisign: []string{artifact.Public()}}
-	if err := set.SetTarget(manifest.RoleTargets, "trust.json", trust.Bytes()); err != nil {
+	if err := set.SetTarget(manifest.RoleTargets, trustPath, trust.Bytes()); err != nil {
 		return err
 	}
 	for _, name := range w.product.Channels {
@@ -213,8 +202,10 @@ func (w *workspace) firstSet(ctx context.Context, plan manifest.Plan, artifact m
 		}
 	}
 	for _, role := range set.Roles() {
-		if err := w.sign(set, role); err != nil {
-			return err
+		for _, key := range signers[role] {
+			if err := set.Sign(role, key); err != nil {
+				return err
+			}
 		}
 	}
 	_, err = w.commit(ctx, set)

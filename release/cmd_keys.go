@@ -15,7 +15,7 @@ import (
 )
 
 func (a *app) keysCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "keys",
 		Short: "List who may sign what, which keys are here, and what is wrong with them",
 		Long: "List every role with its keys, where they are and when its signature expires. A key file that others could\n" +
@@ -30,6 +30,9 @@ func (a *app) keysCommand() *cobra.Command {
 			return w.listKeys(ctx)
 		}),
 	}
+	cmd.AddCommand(a.keysAddCommand(), a.keysRemoveCommand(), a.keysReplaceCommand(), a.keysThresholdCommand(),
+		a.keysNewCommand(), a.keysEncryptCommand(), a.keysDecryptCommand(), a.keysPasswdCommand())
+	return cmd
 }
 
 // ring is the answer of keys.
@@ -48,9 +51,27 @@ type signer struct {
 }
 
 type keyState struct {
-	ID      string `json:"id"`
-	File    string `json:"file,omitempty"` // "" when the key is elsewhere
-	Problem string `json:"problem,omitempty"`
+	ID        string `json:"id"`             // what a fingerprint is of: the TUF key id, or the number of a minisign key
+	Name      string `json:"name,omitempty"` // in the product file
+	File      string `json:"file,omitempty"` // in keys/; "" when the key is elsewhere
+	Encrypted bool   `json:"encrypted,omitempty"`
+	Signer    string `json:"signer,omitempty"` // the command that signs with it
+	Problem   string `json:"problem,omitempty"`
+}
+
+// where says where the secret is; elsewhere is what to say of one that is not here.
+func (k keyState) where(elsewhere string) string {
+	switch {
+	case k.File != "" && k.Encrypted:
+		return k.File + ", encrypted"
+	case k.File != "":
+		return k.File
+	case k.Signer != "":
+		return k.Name + ", " + k.Signer
+	case k.Name != "":
+		return k.Name + ", " + elsewhere
+	}
+	return elsewhere
 }
 
 func (r ring) text(w io.Writer) {
@@ -62,11 +83,7 @@ func (r ring) text(w io.Writer) {
 		trusted, elsewhere := s.counted()
 		line(w, s.Role, "%d of %s must sign%s", s.Threshold, count(trusted, "key"), expires)
 		for _, k := range s.Keys {
-			where := k.File
-			if where == "" {
-				where = elsewhere
-			}
-			line(w, "", "%-18.16s%s", k.ID, where)
+			line(w, "", "%-18.16s%s", k.ID, k.where(elsewhere))
 			if k.Problem != "" {
 				line(w, "", "! %s", k.Problem)
 			}
@@ -88,9 +105,6 @@ func (s signer) counted() (keys int, elsewhere string) {
 		case k.ID == "":
 			unread++
 		}
-	}
-	if s.Role == artifactRole { // its public key is in a document of targets: the file is all that is known here
-		return len(s.Keys), "elsewhere"
 	}
 	if unread > 0 {
 		return keys, "elsewhere, or in the file below that cannot be used"
@@ -115,7 +129,11 @@ func (w *workspace) listKeys(ctx context.Context) (answer, error) {
 			r.Warnings = append(r.Warnings, fmt.Sprintf("enough keys to sign %s are on this machine: move them away (see RECOVERY.txt)", role))
 		}
 	}
-	r.Roles = append(r.Roles, w.artifactSigner())
+	artifact, err := w.artifactSigner(set)
+	if err != nil {
+		return nil, err
+	}
+	r.Roles = append(r.Roles, artifact)
 	for _, s := range r.Roles {
 		for _, k := range s.Keys {
 			if k.Problem != "" {
@@ -134,59 +152,94 @@ func offline(role string) bool { return role == manifest.RoleRoot || role == man
 func here(s signer) int {
 	n := 0
 	for _, k := range s.Keys {
-		if k.File != "" {
+		if k.File != "" && k.Problem == "" {
 			n++
 		}
 	}
 	return n
 }
 
-// signerOf matches the keys that a role has with the files that are here.
+// signerOf matches the keys that a role has with the files and commands that are here.
 func (w *workspace) signerOf(set *manifest.Set, role string) (signer, error) {
 	keys, _ := set.Keys(role)
 	expires := set.Expires(role)
 	s := signer{Role: role, Threshold: keys.Threshold, Version: set.Version(role), Expires: &expires}
+	var publics []string
 	for _, k := range keys.Keys {
-		s.Keys = append(s.Keys, keyState{ID: k.ID()})
+		publics = append(publics, k.String())
+		s.Keys = append(s.Keys, keyState{ID: k.ID(), Name: w.product.nameOf(k.String())})
 	}
-	files, err := keyFiles(w.disk, w.keys(), role)
-	if err != nil {
-		return s, err
-	}
-	for _, file := range files {
-		s.place(w, file)
-	}
-	return s, nil
+	return s, w.place(&s, publics)
 }
 
-// place notes a file beside the key that it holds; one that cannot be used gets a line of its own.
-func (s *signer) place(w *workspace, file string) {
-	name := filepath.Base(file)
-	key, err := w.readKey(file)
+func (w *workspace) artifactSigner(set *manifest.Set) (signer, error) {
+	trust, err := loadTrust(set)
 	if err != nil {
-		s.Keys = append(s.Keys, keyState{File: name, Problem: err.Error()})
-		return
+		return signer{}, err
 	}
-	i := slices.IndexFunc(s.Keys, func(k keyState) bool { return k.ID == key.ID() })
-	if i < 0 {
-		s.Keys = append(s.Keys, keyState{ID: key.ID(), File: name, Problem: "no key of role " + s.Role + ": move the file away"})
-		return
-	}
-	s.Keys[i].File = name
-}
-
-func (w *workspace) artifactSigner() signer {
 	s := signer{Role: artifactRole, Threshold: 1}
-	k := keyState{File: filepath.Base(w.artifactFile())}
-	if !exists(w.artifactFile()) {
-		return s // kept elsewhere, as it may be
+	for _, text := range trust.Minisign {
+		id, err := manifest.ArtifactID(text)
+		if err != nil {
+			return s, err
+		}
+		s.Keys = append(s.Keys, keyState{ID: strings.ToLower(id), Name: w.product.nameOf(text)})
 	}
-	key, err := w.artifactKey()
+	return s, w.place(&s, trust.Minisign)
+}
+
+// place notes each file and command beside the key that it holds; one that cannot be used gets a line of its own.
+// No passphrase is asked for: what an encrypted file holds is what the product file says of its name.
+func (w *workspace) place(s *signer, publics []string) error {
+	list, err := w.candidates(s.Role)
 	if err != nil {
-		k.Problem = err.Error()
-	} else {
-		k.ID = strings.ToLower(key.ID())
+		return err
 	}
-	s.Keys = append(s.Keys, k)
-	return s
+	for _, c := range list {
+		file := ""
+		if c.file != "" {
+			file = filepath.Base(c.file)
+		}
+		text, encrypted, err := w.public(c)
+		i := slices.Index(publics, text)
+		switch {
+		case err != nil:
+			s.Keys = append(s.Keys, keyState{File: file, Problem: err.Error()})
+		case i >= 0 && file == "":
+			s.Keys[i].Signer = c.entry.Signer
+		case i >= 0:
+			s.Keys[i].File, s.Keys[i].Encrypted = file, encrypted
+		case text == "":
+			s.Keys = append(s.Keys, keyState{File: file, Encrypted: true, Problem: "encrypted, and the product file does not say which key it is: decrypt it, or add its name and public key to " + productFile})
+		case !w.elsewhere(s.Role, text):
+			s.Keys = append(s.Keys, keyState{ID: shortID(s.Role, text), Name: c.name, File: file, Signer: c.entry.Signer,
+				Problem: "no key of role " + s.Role + " (any more): move it away"})
+		}
+	}
+	return nil
+}
+
+// elsewhere says whether a key counts in another of the loaded sets: it is being replaced, or replaces one.
+func (w *workspace) elsewhere(role, text string) bool {
+	return slices.ContainsFunc(w.loaded, func(set *manifest.Set) bool {
+		if role == artifactRole {
+			trust, err := loadTrust(set)
+			return err == nil && slices.Contains(trust.Minisign, text)
+		}
+		public, err := manifest.ParsePublicKey(text)
+		return err == nil && set.MaySign(role, public)
+	})
+}
+
+// shortID is the fingerprint of a public key as the lists show it.
+func shortID(role, text string) string {
+	if role == artifactRole {
+		id, _ := manifest.ArtifactID(text) // it was parsed before
+		return strings.ToLower(id)
+	}
+	public, err := manifest.ParsePublicKey(text)
+	if err != nil {
+		return ""
+	}
+	return public.ID()
 }

@@ -168,14 +168,25 @@ func (w *workspace) refresh(ctx context.Context, set *manifest.Set) ([]string, e
 	return due, w.replace(ctx, set)
 }
 
-// canSign says whether enough keys of a role are in this folder.
+// canSign says whether enough keys of a role are to be had here.
 func (w *workspace) canSign(set *manifest.Set, role string) (bool, error) {
-	files, err := keyFiles(w.disk, w.keys(), role)
+	keys, known := set.Keys(role)
+	list, err := w.candidates(role)
 	if err != nil {
 		return false, err
 	}
-	keys, known := set.Keys(role)
-	return known && len(files) >= keys.Threshold, nil
+	usable := 0
+	for _, c := range list {
+		text, _, err := w.public(c)
+		if err != nil {
+			return false, err
+		}
+		// Only a passphrase would show what an encrypted file without a name in the product file holds.
+		if public, err := manifest.ParsePublicKey(text); text == "" || err == nil && set.MaySign(role, public) {
+			usable++
+		}
+	}
+	return known && usable >= keys.Threshold, nil
 }
 
 // warnings is what a person should do soon.

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"path/filepath"
@@ -10,35 +12,42 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/manifest"
 )
 
 // signing is the command line of sign.
 type signing struct {
-	roles, keys []string
-	discard     bool
+	roles, keys, files []string
+	discard            bool
 }
 
 func (a *app) signCommand() *cobra.Command {
 	var s signing
 	cmd := &cobra.Command{
-		Use:   "sign [--role ROLE] [--key FILE]",
-		Short: "Renew a role, or add a signature that a draft still lacks",
+		Use:   "sign [--role ROLE] [--key FILE] [FILE...]",
+		Short: "Renew a role, add a signature that a draft lacks, or sign a file that travels",
 		Long: "Renew a role (a new version and expiry), or add signatures to what waits in draft/. Keys in keys/ are used\n" +
-			"by themselves; --key gives one that is elsewhere, for instance on a stick. Two people can sign one after\n" +
-			"the other, on different machines, by carrying the product's folder without keys/. When nothing is missing\n" +
-			"any more the draft becomes repo/, for 'release publish'.\n\n" +
-			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
-		Example: "  release sign --role root --key /media/a/root-1.key\n  release sign --key /media/b/root-2.key",
-		Args:    cobra.NoArgs,
-		RunE: a.runE(func(ctx context.Context, _ []string) (answer, error) {
+			"by themselves; --key gives one that is elsewhere, for instance on a stick. When nothing is missing any more\n" +
+			"the draft becomes repo/, for 'release publish'.\n\n" +
+			"Where a key never comes to the product, one metadata file goes to the key: copy draft/metadata/N.ROLE.json to\n" +
+			"the other machine; there 'release sign --role ROLE FILE' shows what it says and adds a signature, and needs\n" +
+			"no product; back here 'release sign FILE' takes the signature into the draft. A file that says anything else\n" +
+			"than the draft is refused (exit 11).\n\n" +
+			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codeVerify, codePreflight),
+		Example: "  release sign --role root --key /media/a/root-1.key\n  release sign --key /media/b/root-2.key\n" +
+			"  release sign --role root --key root-2.key 2.root.json   # on a machine without the product\n  release sign 2.root.json",
+		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
+			if s.files = args; len(s.files) > 0 && len(s.roles) > 0 {
+				return a.signFiles(s)
+			}
 			w, err := a.open()
 			if err != nil {
 				return nil, err
 			}
 			defer w.close()
 			if s.discard {
-				return w.dropDraft()
+				return w.dropDraft(ctx)
 			}
 			return w.signDraft(ctx, s)
 		}),
@@ -71,9 +80,18 @@ func (s signatures) text(w io.Writer) {
 	s.next(w, "release publish --to dir:PATH")
 }
 
-func (w *workspace) dropDraft() (answer, error) {
+// dropDraft forgets the channels and keys that only the draft has, and then the draft.
+func (w *workspace) dropDraft(ctx context.Context) (answer, error) {
 	if !w.drafted() {
 		return nil, nothing("there is no draft")
+	}
+	set, err := w.read(ctx, w.tree)
+	if err != nil {
+		return nil, err
+	}
+	w.product.Channels = slices.DeleteFunc(w.product.Channels, func(c string) bool { return !slices.Contains(set.Channels(), c) })
+	if err := w.prune(set); err != nil {
+		return nil, err
 	}
 	return signatures{Renewed: []string{}, Completed: []string{}, Discarded: true}, w.discard()
 }
@@ -97,10 +115,16 @@ func (w *workspace) signDraft(ctx context.Context, s signing) (answer, error) {
 		return nil, err
 	}
 	before = set.Missing()
+	if err := merge(set, s.files); err != nil {
+		return nil, err
+	}
 	if err := w.signAll(set, s.keys); err != nil {
 		return nil, err
 	}
 	if maps.Equal(before, set.Missing()) {
+		if len(s.files) > 0 {
+			return nil, nothing("the signatures of %s are in the draft already", strings.Join(s.files, ", "))
+		}
 		return nil, refuse("no key here can add a signature: give one with --key FILE (missing: %v)", before)
 	}
 	if result.Missing, err = w.commit(ctx, set); err != nil {
@@ -127,6 +151,24 @@ func (w *workspace) checkSigning(set *manifest.Set, s signing) error {
 	return nil
 }
 
+// merge takes the signatures of files that come back.
+func merge(set *manifest.Set, files []string) error {
+	for _, file := range files {
+		data, err := durable.ReadFile(durable.OS(), file, fileLimit)
+		if err != nil {
+			return usage("%w", err)
+		}
+		_, _, err = set.Merge(data)
+		if errors.Is(err, manifest.ErrNotAKey) {
+			return refuse("%s: %w", file, err)
+		}
+		if err != nil {
+			return fmt.Errorf("%s does not say what the draft says: %w: copy the draft's file out again, and look at who changed this one", file, err)
+		}
+	}
+	return nil
+}
+
 // signAll signs all that is not complete, with the keys here and those given.
 func (w *workspace) signAll(set *manifest.Set, given []string) error {
 	keys := map[string]manifest.Key{}
@@ -142,17 +184,17 @@ func (w *workspace) signAll(set *manifest.Set, given []string) error {
 		if set.Missing()[role] == 0 {
 			continue
 		}
-		if err := w.sign(set, role); err != nil {
-			return err
-		}
 		for _, file := range given {
-			if !allowed(set, role, keys[file]) {
+			if !set.MaySign(role, keys[file].Public()) {
 				continue
 			}
 			used[file] = true
 			if err := set.Sign(role, keys[file]); err != nil {
 				return err
 			}
+		}
+		if err := w.sign(set, role); err != nil {
+			return err
 		}
 	}
 	for _, file := range given {

@@ -36,9 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	if cmd != root {
-		a.command = cmd.Name()
-	}
+	a.command = commandName(cmd)
 	return a.finish(err)
 }
 
@@ -57,9 +55,10 @@ func (a *app) newRoot() *cobra.Command {
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dir, "dir", ".", "folder of the product (product.toml, keys/, repo/)")
+	flags.StringVar(&a.passphraseFile, "passphrase-file", "", "file with the passphrase of encrypted keys (else $RELEASE_PASSPHRASE, else a prompt)")
 	flags.BoolVar(&a.json, "json", a.json, "print one JSON object")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(a.initCommand(), a.keysCommand(), a.addCommand(), a.signCommand(), a.publishCommand(),
+	root.AddCommand(a.initCommand(), a.keysCommand(), a.channelCommand(), a.addCommand(), a.signCommand(), a.publishCommand(),
 		a.promoteCommand(), a.yankCommand(), a.rolloutCommand(), a.floorCommand(), a.verifyCommand(), a.serveCommand())
 	return root
 }

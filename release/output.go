@@ -19,6 +19,8 @@ type app struct {
 	stdout, stderr io.Writer
 	dir            string
 	json           bool
+	passphraseFile string
+	ctx            context.Context
 
 	command string // the command that was meant, "" if none
 	begun   bool   // it began: its flags and arguments were right
@@ -49,10 +51,16 @@ type work func(ctx context.Context, args []string) (answer, error)
 // runE lets body answer for a cobra command. Whatever fails before it begins was a mistake in the command line.
 func (a *app) runE(body work) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
-		a.command, a.begun = cmd.Name(), true
+		a.command, a.begun, a.ctx = commandName(cmd), true, cmd.Context()
 		a.answer, err = body(cmd.Context(), args)
 		return err
 	}
+}
+
+// commandName is what was called, less the program: "add", or "keys add".
+func commandName(cmd *cobra.Command) string {
+	_, name, _ := strings.Cut(cmd.CommandPath(), " ")
+	return name
 }
 
 // finish prints what the command had to say and returns the exit code.

@@ -31,6 +31,8 @@ type product struct {
 	Name     string   `toml:"product" comment:"the name that every signed document of this product carries"`
 	Channels []string `toml:"channels" comment:"the first one is where 'release add' puts a version"`
 	Expiry   expiry   `toml:"expiry" comment:"How long a signature is good for. A host that sees only expired metadata stops updating, never serving.\npublish renews what is past half of its time, so run it more often than half of timestamp."`
+	// Keys come last, as TOML wants its tables.
+	Keys []keyEntry `toml:"key" comment:"What the keys are called. Which of them count stands in the signed metadata. A key without a file in keys/ may have\na command that signs with it: signer = 'exec:COMMAND ARGS'. This list is kept by 'release keys' and 'release channel'."`
 }
 
 type expiry struct {
@@ -74,8 +76,15 @@ func (p product) check() error {
 			return usage("channel %q is there twice", c)
 		}
 	}
-	_, err := p.lifetimes()
-	return err
+	for _, c := range p.Channels {
+		if base := keyNameRule.FindStringSubmatch(c)[1]; base != c && slices.Contains(append(p.roles(), artifactRole), base) {
+			return usage("channel %q: its key file would be the second one of %s, choose another name", c, base)
+		}
+	}
+	if _, err := p.lifetimes(); err != nil {
+		return err
+	}
+	return checkKeys(p)
 }
 
 // lifetimes is the expiry of each role.

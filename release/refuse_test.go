@@ -53,6 +53,24 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"init agent --channel root", "TUF role"},
 		{"init agent --channel artifact", "another name"},
 		{"init agent --channel a --channel a", "twice"},
+		{"init agent --channel a --channel a-2", "second one of a"},
+		{"channel", "channel add NAME"},
+		{"channel add root", "TUF role"},
+		{"channel add stable-7", "second one of stable"},
+		{"keys frobnicate", "unknown command"},
+		{"keys add nobody", "no role"},
+		{"keys add stable --threshold 3", "will have 2 keys"},
+		{"keys add stable --signer exec:x", "needs --public"},
+		{"keys add stable --public 00", "64 digits"},
+		{"keys add stable --encrypt --public 00", "made here"},
+		{"keys add artifact --threshold 2", "one artifact key signs"},
+		{"keys replace root/root-9", "it has root-1"},
+		{"keys replace artifact", "two steps"},
+		{"keys remove stable", "1 key of stable must sign and 0"},
+		{"keys remove artifact/artifact-7", "there is artifact"},
+		{"keys threshold stable two", "write a number"},
+		{"keys threshold stable 2", "stable has 1 key"},
+		{"sign --role root --role targets x", "one --role and one FILE"},
 	} {
 		got := b.must(codeUsage, strings.Fields(c.args)...)
 		contains(t, got.err, c.says)
@@ -73,14 +91,19 @@ func TestProductFileIsStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	for text, says := range map[string]string{
-		string(good) + "\ncolour = 'red'\n":                           "colour",
-		strings.Replace(string(good), "72h", "3 days", 1):             "expiry of timestamp",
-		strings.Replace(string(good), "72h", "1s", 1):                 "at least a minute",
-		strings.Replace(string(good), "schema = 1", "schema = 2", 1):  "schema is 2",
-		strings.Replace(string(good), "'agent'", "'Agent'", 1):        "lower-case",
-		strings.Replace(string(good), "product = ", "product == ", 1): "product.toml",
-		strings.Replace(string(good), "['stable']", "[]", 1):          "channels",
-		strings.Replace(string(good), "'stable'", "'a', 'b'", 1):      "the signed metadata has agent with stable",
+		string(good) + "\ncolour = 'red'\n":                                                                               "colour",
+		strings.Replace(string(good), "72h", "3 days", 1):                                                                 "expiry of timestamp",
+		strings.Replace(string(good), "72h", "1s", 1):                                                                     "at least a minute",
+		strings.Replace(string(good), "schema = 1", "schema = 2", 1):                                                      "schema is 2",
+		strings.Replace(string(good), "'agent'", "'Agent'", 1):                                                            "lower-case",
+		strings.Replace(string(good), "product = ", "product == ", 1):                                                     "product.toml",
+		strings.Replace(string(good), "['stable']", "[]", 1):                                                              "channels",
+		strings.Replace(string(good), "'stable'", "'stable', 'a'", 1):                                                     "the signed metadata has agent with stable",
+		strings.Replace(string(good), "'stable'", "'a', 'b'", 1):                                                          `no role "stable"`,
+		string(good) + "\n[[key]]\nname = 'root-4'\npublic = '00'\n":                                                      "64 hex digits",
+		string(good) + strings.Repeat("\n[[key]]\nname = 'root-4'\npublic = '"+strings.Repeat("0a", 32)+"'\n", 2):         "may be there once",
+		string(good) + "\n[[key]]\nname = 'root-4'\npublic = '" + strings.Repeat("0a", 32) + "'\nsigner = 'sh -c x'\n":    "exec:COMMAND ARGS",
+		string(good) + "\n[[key]]\nname = 'root-4'\npublic = '" + strings.Repeat("0a", 32) + "'\nsigner = 'exec:\"a b'\n": "both quotes",
 	} {
 		if text == string(good) {
 			t.Fatalf("the case of %q changes nothing in\n%s", says, good)
@@ -154,8 +177,9 @@ func TestKeyFilesThatAreNoKeys(t *testing.T) {
 // Every command documents its exit codes, and --help is text whatever else is asked.
 func TestHelpDocumentsExitCodes(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{"init", "keys", "add", "sign", "publish", "promote", "yank", "rollout", "floor", "verify", "serve"} {
-		contains(t, must(t, 0, command, "--help", "--json").out, "Exit codes:", "   0  done", "   2  usage", "--json")
+	for _, command := range []string{"keys add", "keys remove", "keys replace", "keys threshold", "keys new", "keys encrypt", "keys decrypt", "keys passwd",
+		"channel", "channel add", "init", "keys", "add", "sign", "publish", "promote", "yank", "rollout", "floor", "verify", "serve"} {
+		contains(t, must(t, 0, append(strings.Fields(command), "--help", "--json")...).out, "Exit codes:", "   0  done", "   2  usage", "--json")
 	}
 }
 

@@ -29,11 +29,14 @@ type workspace struct {
 	tree    repo.Store // repo/: complete and signed
 	draft   repo.Store // draft/: the next repo/, while signatures are missing
 	lock    *durable.LockFile
+	ctx     context.Context // of this invocation: commands that sign end with it
+	pass    *passphrases
+	loaded  []*manifest.Set // what is in repo/, and the draft if there is one
 }
 
 // open reads the product and locks the folder until close.
 func (a *app) open() (*workspace, error) {
-	w := newWorkspace(a.dir)
+	w := a.workspace()
 	p, err := loadProduct(w.disk, w.path)
 	if err != nil {
 		return nil, err
@@ -42,9 +45,13 @@ func (a *app) open() (*workspace, error) {
 	return w, w.hold()
 }
 
-func newWorkspace(path string) *workspace {
-	disk := durable.OS()
-	return &workspace{path: path, disk: disk,
+func (a *app) workspace() *workspace {
+	disk, path := durable.OS(), a.dir
+	ctx := a.ctx
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	return &workspace{path: path, disk: disk, ctx: ctx, pass: a.passphrases(),
 		tree:  repo.Dir(disk, filepath.Join(path, "repo")),
 		draft: repo.Dir(disk, filepath.Join(path, "draft"))}
 }
@@ -67,14 +74,32 @@ func (w *workspace) drafted() bool { return exists(filepath.Join(w.path, "draft"
 // load returns the set to be changed: the draft if there is one, else what repo/ holds.
 func (w *workspace) load(ctx context.Context) (*manifest.Set, error) {
 	set, err := w.read(ctx, w.tree)
-	if err != nil || !w.drafted() {
-		return set, err
-	}
-	draft, err := w.read(ctx, overlay{w.draft, w.tree})
 	if err != nil {
-		return nil, fmt.Errorf("%w (drop the draft with 'release sign --discard')", err)
+		return nil, err
 	}
-	return w.catchUp(ctx, draft, set)
+	w.loaded = []*manifest.Set{set}
+	if w.drafted() {
+		draft, err := w.read(ctx, overlay{w.draft, w.tree})
+		if err != nil {
+			return nil, fmt.Errorf("%w (drop the draft with 'release sign --discard')", err)
+		}
+		w.loaded = append(w.loaded, draft)
+		if set, err = w.catchUp(ctx, draft, set); err != nil {
+			return nil, err
+		}
+	}
+	return set, w.checkChannels(set)
+}
+
+// checkChannels refuses a product file that names a channel which nobody has signed.
+func (w *workspace) checkChannels(set *manifest.Set) error {
+	for _, name := range w.product.Channels {
+		if !slices.Contains(set.Channels(), name) {
+			return usage("%s says product %s with channel %s, but the signed metadata has %s with %s: take the channel out and run 'release channel add %s'",
+				productFile, w.product.Name, name, set.Product(), strings.Join(set.Channels(), ", "), name)
+		}
+	}
+	return nil
 }
 
 func (w *workspace) read(ctx context.Context, source manifest.Source) (*manifest.Set, error) {
@@ -82,9 +107,14 @@ func (w *workspace) read(ctx context.Context, source manifest.Source) (*manifest
 	if err != nil {
 		return nil, fmt.Errorf("load the metadata in %s: %w", absolute(w.path), err)
 	}
-	if signed := set.Channels(); set.Product() != w.product.Name || !slices.Equal(signed, slices.Sorted(slices.Values(w.product.Channels))) {
-		return nil, usage("%s says product %s with channels %s, but the signed metadata has %s with %s: put the signed ones back, channels are made by init alone",
-			productFile, w.product.Name, strings.Join(w.product.Channels, ", "), set.Product(), strings.Join(signed, ", "))
+	if set.Product() != w.product.Name {
+		return nil, usage("%s says product %s, but the signed metadata is of %s: put the signed name back", productFile, w.product.Name, set.Product())
+	}
+	// What is signed counts; the file gives the channels their order, and may lag behind by an interruption.
+	for _, name := range set.Channels() {
+		if !slices.Contains(w.product.Channels, name) {
+			w.product.Channels = append(w.product.Channels, name)
+		}
 	}
 	return set, nil
 }
@@ -177,44 +207,6 @@ func dependents(p product, roles []string) []string {
 	return slices.DeleteFunc(p.roles(), func(role string) bool { return !all[role] })
 }
 
-// sign adds the signatures of the role's keys that are in this folder. Keys that are elsewhere are not an error.
-func (w *workspace) sign(set *manifest.Set, role string) error {
-	files, err := keyFiles(w.disk, w.keys(), role)
-	if err != nil {
-		return err
-	}
-	for _, file := range files {
-		key, err := w.readKey(file)
-		if err != nil {
-			return err
-		}
-		if !allowed(set, role, key) {
-			return refuse("key file %s is no key of role %s: move it away", file, role)
-		}
-		if err := set.Sign(role, key); err != nil {
-			return fmt.Errorf("sign %s with %s: %w", role, file, err)
-		}
-	}
-	return nil
-}
-
-func (w *workspace) readKey(file string) (manifest.Key, error) {
-	data, err := readKey(w.disk, file)
-	if err != nil {
-		return manifest.Key{}, err
-	}
-	key, err := manifest.ParseKey(data)
-	if err != nil {
-		return key, refuse("key file %s: %w: bring back the file that 'release init' wrote", file, err)
-	}
-	return key, nil
-}
-
-func allowed(set *manifest.Set, role string, key manifest.Key) bool {
-	keys, known := set.Keys(role)
-	return known && slices.Contains(keys.Keys, key.Public())
-}
-
 // commit makes set the product's repository, or its draft while signatures are missing, which it returns
 // by role. Readers of repo/ see the old set or the new one, whatever interrupts it.
 func (w *workspace) commit(ctx context.Context, set *manifest.Set) (map[string]int, error) {
@@ -224,7 +216,18 @@ func (w *workspace) commit(ctx context.Context, set *manifest.Set) (map[string]i
 	if err := w.replace(ctx, set); err != nil {
 		return nil, err
 	}
-	return nil, w.discard()
+	if err := w.discard(); err != nil {
+		return nil, err
+	}
+	return nil, w.note(set)
+}
+
+// note writes down for people what a committed set has made true: which keys there are, and the sheet to print.
+func (w *workspace) note(set *manifest.Set) error {
+	if err := w.prune(set); err != nil {
+		return err
+	}
+	return w.writeSheet(set)
 }
 
 // replace makes a complete set the one in repo/.
