@@ -53,7 +53,6 @@ var only = []struct {
 	{"github.com/Microsoft/go-winio", []string{"launcher/control", "launcher/child", "payload", "e2e/bridge"}, "named pipes are the local endpoints on Windows"},
 	{"github.com/minio/minio-go", []string{"release/repo"}, "object stores are one kind of place to publish to"},
 	{"github.com/minio/selfupdate", []string{"launcher", "launcher/self"}, "it replaces the launcher's own file, never a version in the store"},
-	{"github.com/dsnet/compress", []string{"updater/delta"}, "the streams of a patch are compressed in one place"},
 	{"os/exec", []string{"launcher", "launcher/child", "launcher/probe", "launcher/host", "release", "scripts/*", "e2e", "e2e/*"}, "the engine and the words start no process"},
 	{"net/http", []string{"launcher", "launcher/control", "launcher/probe", "updater/fetch", "payload", "payload/example", "release", "release/repo", "scripts/*", "e2e", "e2e/*"}, "the engine, the store and the documents speak no protocol"},
 }

@@ -2,6 +2,7 @@ package delta
 
 import (
 	"bytes"
+	"compress/bzip2"
 	"context"
 	"errors"
 	"io"
@@ -144,19 +145,12 @@ func steps(list ...int64) []byte {
 func TestApplyRefuses(t *testing.T) {
 	const huge = 1<<63 - 1
 	old, zeros := []byte("0123456789"), make([]byte, 8)
-	with := func(size int, streams ...[]byte) []byte {
-		p, err := pack(size, streams...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
-	}
 	head := func(at int, v int64) []byte {
-		p := with(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab"))
+		p := pack(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab"))
 		putInt(p[at:], v)
 		return p
 	}
-	step := func(list ...int64) []byte { return with(8, steps(list...), zeros, []byte("ab")) }
+	step := func(list ...int64) []byte { return pack(8, steps(list...), zeros, []byte("ab")) }
 	idle := make([]int64, 3*64)
 	for name, c := range map[string]struct {
 		patch []byte
@@ -187,12 +181,12 @@ func TestApplyRefuses(t *testing.T) {
 		"steps that bring nothing":  {step(idle...), ""},
 		"too few steps":             {step(4, 2, 0), ""},
 		"half a step":               {step(4, 2, -3, 2, 0), ""},
-		"too few differences":       {with(8, steps(4, 2, -3, 2, 0, 0), zeros[:5], []byte("ab")), ""},
-		"too few extra bytes":       {with(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("a")), ""},
+		"too few differences":       {pack(8, steps(4, 2, -3, 2, 0, 0), zeros[:5], []byte("ab")), ""},
+		"too few extra bytes":       {pack(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("a")), ""},
 		"cut in its last stream":    {head(24, 8)[:len(head(24, 8))-12], ""},
 		"not compressed by bzip2":   {append(head(8, 0)[:32], zeros...), ""},
 		"differences are no bzip2":  {head(16, 5), ""},
-		"the announced is not made": {with(9, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab")), ""},
+		"the announced is not made": {pack(9, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab")), ""},
 	} {
 		got, err := applied(old, c.patch, 8)
 		if c.want != "" && (err != nil || string(got) != c.want) {
@@ -270,11 +264,7 @@ func FuzzSteps(f *testing.F) {
 		if size < 0 || size > 1<<20 {
 			return
 		}
-		patch, err := pack(size, steps, diff, extra)
-		if err != nil {
-			t.Fatal(err)
-		}
-		checkFuzzed(t, []byte("0123456789"), patch, size)
+		checkFuzzed(t, []byte("0123456789"), pack(size, steps, diff, extra), size)
 	})
 }
 
@@ -286,6 +276,21 @@ func checkFuzzed(t *testing.T, old, patch []byte, size int) {
 	if err != nil && !errors.Is(err, ErrPatch) {
 		t.Errorf("not the patch's fault: %v", err)
 	}
+}
+
+// FuzzBzip2: the standard library reads what we compress.
+func FuzzBzip2(f *testing.F) {
+	for _, p := range pairs() {
+		f.Add(p[1])
+	}
+	f.Add(bytes.Repeat([]byte("ab"), 500))
+	f.Add(bytes.Repeat([]byte{7}, 1000))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(appendBzip2(nil, data))))
+		if err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes come back as %d, %v", len(data), len(got), err)
+		}
+	})
 }
 
 // FuzzMake: what Make makes, Apply undoes.

@@ -1,12 +1,9 @@
 package delta
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"math"
-
-	"github.com/dsnet/compress/bzip2"
 )
 
 // MaxBytes is the size of the largest file that Make takes: the suffixes are counted in 32 bits.
@@ -22,11 +19,11 @@ func Make(ctx context.Context, old, fresh []byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make patch: %w", err)
 	}
-	return encode(old, fresh, blocks)
+	return encode(old, fresh, blocks), nil
 }
 
 // encode writes blocks of old and what lies between them as a patch.
-func encode(old, fresh []byte, blocks []block) ([]byte, error) {
+func encode(old, fresh []byte, blocks []block) []byte {
 	var steps, extra []byte
 	diff := make([]byte, 0, len(fresh))
 	step := func(x, y, z int) {
@@ -54,32 +51,15 @@ func encode(old, fresh []byte, blocks []block) ([]byte, error) {
 }
 
 // pack compresses the streams.
-func pack(newBytes int, streams ...[]byte) ([]byte, error) {
-	patch := bytes.NewBuffer(make([]byte, headerBytes))
+func pack(newBytes int, streams ...[]byte) []byte {
+	patch := make([]byte, headerBytes)
 	for i, s := range streams {
-		before := patch.Len()
-		if err := compress(patch, s); err != nil {
-			return nil, err
-		}
-		if i < 2 {
-			putInt(patch.Bytes()[8+8*i:], int64(patch.Len()-before))
+		before := len(patch)
+		if patch = appendBzip2(patch, s); i < 2 {
+			putInt(patch[8+8*i:], int64(len(patch)-before))
 		}
 	}
-	copy(patch.Bytes(), plainMagic)
-	putInt(patch.Bytes()[24:], int64(newBytes))
-	return patch.Bytes(), nil
-}
-
-// compress adds b to patch. The blocks are no larger than b, since the reader makes its tables for the largest
-// block that may come.
-func compress(patch *bytes.Buffer, b []byte) error {
-	const unit = 100_000
-	w, err := bzip2.NewWriter(patch, &bzip2.WriterConfig{Level: min(9, 1+len(b)/unit)})
-	if err != nil {
-		return err
-	}
-	if _, err := w.Write(b); err != nil {
-		return err
-	}
-	return w.Close()
+	copy(patch, plainMagic)
+	putInt(patch[24:], int64(newBytes))
+	return patch
 }
