@@ -103,19 +103,16 @@ func (v verified) text(w io.Writer) {
 }
 
 func (a *app) verify(ctx context.Context, v verification) (answer, error) {
+	if !strings.Contains(v.url, "://") {
+		v.url = absolute(v.url)
+	}
 	root, err := a.anchor(&v)
 	if err != nil {
 		return nil, err
 	}
-	if !strings.Contains(v.url, "://") {
-		v.url = absolute(v.url)
-		if info, err := os.Stat(v.url); err != nil || !info.IsDir() {
-			return nil, usage("%s is no folder and no URL", v.url)
-		}
-	}
-	source, err := fetch.Open(v.url, fetch.Options{})
+	source, err := openSource(v.url)
 	if err != nil {
-		return nil, usage("%w", err)
+		return nil, err
 	}
 	temp, err := tempDir()
 	if err != nil {

@@ -59,6 +59,6 @@ func (a *app) newRoot() *cobra.Command {
 	flags.BoolVar(&a.json, "json", a.json, "print one JSON object")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(a.initCommand(), a.keysCommand(), a.channelCommand(), a.addCommand(), a.signCommand(), a.publishCommand(),
-		a.promoteCommand(), a.yankCommand(), a.rolloutCommand(), a.floorCommand(), a.verifyCommand(), a.serveCommand())
+		a.promoteCommand(), a.yankCommand(), a.rolloutCommand(), a.floorCommand(), a.verifyCommand(), a.bundleCommand(), a.mirrorCommand(), a.serveCommand())
 	return root
 }
