@@ -46,8 +46,8 @@ type content struct {
 	SHA256    string `json:"sha256"`
 	SizeBytes int64  `json:"size_bytes"`
 
-	minisigs []string              // of artifacts with these bytes; of other files none
-	verify   func(io.Reader) error // the second signature of an artifact, else nil
+	minisigs []string                // of the artifacts with these bytes; of other files none
+	verify   []func(io.Reader) error // each of them
 }
 
 // collect reads the metadata and the documents of a repository. What the folder known has already is not asked
@@ -197,7 +197,7 @@ func (c *collection) add(version string, a manifest.Artifact, trust manifest.Tru
 		}
 		if x := &c.contents[i]; named.SHA256 == a.SHA256 {
 			x.minisigs = append(x.minisigs, a.Minisig)
-			x.verify = func(r io.Reader) error { return trust.VerifyArtifact(c.product, version, a, r) }
+			x.verify = append(x.verify, func(r io.Reader) error { return trust.VerifyArtifact(c.product, version, a, r) })
 		}
 	}
 }
@@ -262,11 +262,13 @@ func (c *collection) fetch(ctx context.Context, x content, parts string) (io.Rea
 	if err != nil {
 		return nil, err
 	}
-	if x.verify != nil {
-		err = x.verify(f)
-	}
-	if err == nil {
-		_, err = f.Seek(0, io.SeekStart)
+	for _, verify := range x.verify {
+		if err == nil {
+			err = verify(f)
+		}
+		if err == nil {
+			_, err = f.Seek(0, io.SeekStart)
+		}
 	}
 	if err != nil {
 		_ = f.Close() // only read
