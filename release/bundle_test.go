@@ -62,7 +62,7 @@ func TestBundle(t *testing.T) {
 	if have := names(t, unpacked(t, first)); !slices.Equal(have, want[:len(want):len(want)]) {
 		t.Errorf("the bundle has %v, want %v", have, want)
 	}
-	for _, from := range [][]string{nil, {"--from", b.public}, {"--from", newOrigin(t, b.public).url}} {
+	for _, from := range [][]string{nil, {"--from", b.public}, {"--from", newUpstream(t, b.public).url}} {
 		if second, _ := b.bundle(0, from...); !bytes.Equal(readFile(t, second), readFile(t, first)) {
 			t.Errorf("%v: another time it has other bytes", from)
 		}

@@ -15,8 +15,8 @@ import (
 	"github.com/turnstone-go/turnstone/release/repo"
 )
 
-// origin serves a published folder and counts what it sends.
-type origin struct {
+// upstream serves a published folder and counts what it sends.
+type upstream struct {
 	t      *testing.T
 	folder string
 
@@ -27,16 +27,16 @@ type origin struct {
 	left   int      // answers before the line breaks in the middle of one, -1 for never
 }
 
-func newOrigin(t *testing.T, folder string) *origin {
+func newUpstream(t *testing.T, folder string) *upstream {
 	t.Helper()
-	o := &origin{t: t, folder: folder, left: -1}
+	o := &upstream{t: t, folder: folder, left: -1}
 	o.server = httptest.NewServer(http.HandlerFunc(o.serve))
 	t.Cleanup(o.server.Close)
 	o.url = o.server.URL
 	return o
 }
 
-func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
+func (o *upstream) serve(w http.ResponseWriter, r *http.Request) {
 	root, err := os.OpenRoot(o.folder)
 	if err != nil {
 		o.t.Error(err)
@@ -65,7 +65,7 @@ func (o *origin) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 // take returns what was sent since the last time, sorted.
-func (o *origin) take() []string {
+func (o *upstream) take() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	served := slices.Sorted(slices.Values(o.served))
@@ -73,7 +73,7 @@ func (o *origin) take() []string {
 	return served
 }
 
-func (b *bench) mirror(code int, o *origin, dir string, args ...string) mirrored {
+func (b *bench) mirror(code int, o *upstream, dir string, args ...string) mirrored {
 	b.t.Helper()
 	var m mirrored
 	b.must(code, append([]string{"mirror", o.url, dir, "--json"}, args...)...).result(b.t, &m)
@@ -103,7 +103,7 @@ func TestMirror(t *testing.T) {
 	b.add("1.0.0")
 	b.must(0, "sign", "--role", "root") // a second root
 	b.publish()
-	o, dir := newOrigin(t, b.public), filepath.Join(t.TempDir(), "mirror")
+	o, dir := newUpstream(t, b.public), filepath.Join(t.TempDir(), "mirror")
 	m := b.mirror(0, o, dir)
 	if m.Written[len(m.Written)-1] != repo.Pointer || m.Timestamp == 0 {
 		t.Errorf("mirrored %+v", m)
@@ -154,7 +154,7 @@ func TestMirrorCutAnywhere(t *testing.T) {
 	b := newBench(t)
 	b.add("1.0.0")
 	b.publish()
-	o, old := newOrigin(t, b.public), filepath.Join(t.TempDir(), "old")
+	o, old := newUpstream(t, b.public), filepath.Join(t.TempDir(), "old")
 	b.mirror(0, o, old)
 	b.add("1.1.0")
 	b.add("1.2.0")
@@ -209,22 +209,22 @@ func TestMirrorRefuses(t *testing.T) {
 	b.add("1.1.0")
 	b.publish()
 	dir := filepath.Join(t.TempDir(), "mirror")
-	b.mirror(0, newOrigin(t, b.public), dir)
+	b.mirror(0, newUpstream(t, b.public), dir)
 	whole := func(what string) {
 		t.Helper()
 		if got := b.verify(dir).versions("stable"); got != "1.1.0 1.0.0" {
 			t.Errorf("%s: the mirror has %q", what, got)
 		}
 	}
-	got := b.must(11, "mirror", newOrigin(t, old).url, dir)
+	got := b.must(11, "mirror", newUpstream(t, old).url, dir)
 	contains(t, got.err, "wrong version number")
 	whole("an older repository")
-	b.mirror(0, newOrigin(t, old), filepath.Join(t.TempDir(), "empty")) // its twin: nothing newer is known there
+	b.mirror(0, newUpstream(t, old), filepath.Join(t.TempDir(), "empty")) // its twin: nothing newer is known there
 
 	other := newBench(t)
 	other.add("1.0.0")
 	other.publish()
-	b.must(11, "mirror", newOrigin(t, other.public).url, dir)
+	b.must(11, "mirror", newUpstream(t, other.public).url, dir)
 	whole("another vendor")
 
 	b.add("1.2.0")
@@ -236,9 +236,9 @@ func TestMirrorRefuses(t *testing.T) {
 			write(t, file, bytes.ToUpper(readFile(t, file)))
 		}
 	}
-	b.must(11, "mirror", newOrigin(t, forged).url, dir)
+	b.must(11, "mirror", newUpstream(t, forged).url, dir)
 	whole("other bytes")
-	b.mirror(0, newOrigin(t, b.public), dir)
+	b.mirror(0, newUpstream(t, b.public), dir)
 }
 
 func TestMirrorPrunes(t *testing.T) {
@@ -247,7 +247,7 @@ func TestMirrorPrunes(t *testing.T) {
 	b.add("1.0.0")
 	b.must(0, "sign", "--role", "root")
 	b.publish()
-	o, dir := newOrigin(t, b.public), filepath.Join(t.TempDir(), "mirror")
+	o, dir := newUpstream(t, b.public), filepath.Join(t.TempDir(), "mirror")
 	b.mirror(0, o, dir)
 	stray := filepath.Join(dir, "artifacts", strings.Repeat("0", 64))
 	write(t, stray, []byte("stray"))
@@ -295,6 +295,6 @@ func TestMirrorChecksBothSignatures(t *testing.T) {
 	if err := w.write(t.Context(), repo.Dir(w.disk, bad), set.Files()); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, b.must(11, "mirror", newOrigin(t, bad).url, dir).err, "trusted comment names another artifact")
-	b.mirror(0, newOrigin(t, b.public), dir) // the twin
+	contains(t, b.must(11, "mirror", newUpstream(t, bad).url, dir).err, "trusted comment names another artifact")
+	b.mirror(0, newUpstream(t, b.public), dir) // the twin
 }
