@@ -27,6 +27,7 @@ type Config struct {
 	Traffic    TrafficConfig    `toml:"traffic"`
 	Health     HealthConfig     `toml:"health"`
 	Probation  ProbationConfig  `toml:"probation"`
+	Update     UpdateConfig     `toml:"update"`
 	Drain      DrainConfig      `toml:"drain"`
 	Control    ControlConfig    `toml:"control"`
 	Log        LogConfig        `toml:"log"`
@@ -70,6 +71,8 @@ type PayloadConfig struct {
 	// CrashLoop is what is done with an active version that ends five times in a row within a minute each:
 	// "rollback" (default) to the version before it, or "stay".
 	CrashLoop string `toml:"crash_loop" json:"-"` // makes no version fail, so it is no part of the Hash
+	// RestartPause is the wait before the second restart of a version that keeps ending; it doubles up to five minutes.
+	RestartPause time.Duration `toml:"restart_pause" json:"-"` // default 5s
 }
 
 // TrafficConfig is how connections reach the payload.
@@ -97,6 +100,14 @@ type ProbationConfig struct {
 	MinRequests uint64        `toml:"min_requests"` // default 100
 	Fall        int           `toml:"fall"`         // failed probes in a row; default 3
 	Errors      float64       `toml:"errors"`       // share of 5xx answers above the baseline's; default 0.05
+	MemoryMB    int           `toml:"memory_mb"`    // MiB that its processes may take together; default 0: any
+}
+
+// UpdateConfig is what an update does beside what every update does.
+type UpdateConfig struct {
+	BeforeSwitch []string      `toml:"before_switch"`          // templates over CommandData; run before the traffic moves; default none
+	Timeout      time.Duration `toml:"before_switch_timeout"`  // default 5m
+	SpaceMB      int           `toml:"before_switch_space_mb"` // MiB that must be free where payload.data is; default 0
 }
 
 // DrainConfig bounds how a version ends.
@@ -178,11 +189,12 @@ func parseConfig(file string, data []byte, root bool) (Config, error) {
 func defaultConfig() Config {
 	return Config{
 		Repository: RepositoryConfig{Channel: "stable", Poll: 5 * time.Minute},
-		Payload:    PayloadConfig{Command: []string{"{{.Exe}}"}, Kind: "sdk", CrashLoop: "rollback"},
+		Payload:    PayloadConfig{Command: []string{"{{.Exe}}"}, Kind: "sdk", CrashLoop: "rollback", RestartPause: firstPause},
 		Health: HealthConfig{
 			Probe: "http", Path: "/healthz", Interval: time.Second, Timeout: 2 * time.Second, Good: 3, ReadyTimeout: time.Minute,
 		},
 		Probation: ProbationConfig{Time: 10 * time.Minute, MinRequests: 100, Fall: 3, Errors: 0.05},
+		Update:    UpdateConfig{Timeout: 5 * time.Minute},
 		Drain:     DrainConfig{Deadline: 30 * time.Second, Idle: 5 * time.Second, Stream: 5 * time.Minute, Kill: 10 * time.Second, Stop: 30 * time.Second},
 		Launcher:  LauncherConfig{Trial: time.Minute},
 	}

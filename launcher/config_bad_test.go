@@ -27,6 +27,12 @@ var badConfigs = []struct {
 	{"table for a value", `channel = "beta"`, `channel.name = "beta"`, "", "repository.channel: not a text", "quotes"},
 	{"level", `level = "debug"`, `level = "loud"`, `"loud"`, "not a level", `"info"`},
 
+	{"pause before a restart", `restart_pause = "1s"`, `restart_pause = "1h"`, `"1h"`, "out of range", "use 10ms to 5m"},
+	{"hook without a program", `["/usr/local/bin/snapshot", "{{.Data}}"]`, `["", "{{.Data}}"]`, "before_switch", "update.before_switch: empty", "name the program"},
+	{"time of the hook", `before_switch_timeout = "90s"`, `before_switch_timeout = "0s"`, `"0s"`, "out of range", "use 1ms to 24h"},
+	{"space of the hook", `before_switch_space_mb = 100`, `before_switch_space_mb = -1`, "-1", "out of range", "MiB from 0"},
+	{"memory", `memory_mb = 512`, `memory_mb = "1G"`, `"1G"`, "not a whole number", "digits"},
+
 	{"no product", `product = "acme-agent"`, "", "", "product: missing", `product = "acme-agent"`},
 	{"product", `"acme-agent"`, `"Acme Agent"`, `"Acme Agent"`, "not a name", "name the product"},
 	{"no url", `url = "https://updates.example.com/agent"`, "", "repository", "repository.url: missing", "name where"},

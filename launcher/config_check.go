@@ -51,6 +51,7 @@ func (d *document) check(c *Config, root bool) {
 	d.checkTraffic(c)
 	d.checkHealth(c)
 	d.checkTimes(c)
+	d.checkUpdate(c)
 	d.checkLauncher(c)
 	if c.Control.Socket != "" {
 		if err := control.CheckAddress(c.Control.Socket); err != nil {
@@ -256,6 +257,20 @@ func (d *document) checkHealth(c *Config) {
 	}
 }
 
+func (d *document) checkUpdate(c *Config) {
+	u := c.Update
+	if len(u.BeforeSwitch) > 0 {
+		d.checkCommand("update.before_switch", c, u.BeforeSwitch, `name the program: before_switch = ["/usr/local/bin/snapshot", "{{.Data}}"]`)
+	}
+	d.between("update.before_switch_timeout", u.Timeout, time.Millisecond, 24*time.Hour)
+	if u.SpaceMB < 0 || u.SpaceMB > 1<<30 {
+		d.bad("update.before_switch_space_mb", "use a number of MiB from 0", "out of range")
+	}
+	if c.Probation.MemoryMB < 0 || c.Probation.MemoryMB > 1<<30 {
+		d.bad("probation.memory_mb", "use a number of MiB, or 0 for any", "out of range")
+	}
+}
+
 func (d *document) checkLauncher(c *Config) {
 	const advice = `name a channel of its own, whose releases are launchers: channel = "launcher"`
 	if name := c.Launcher.Channel; name != "" {
@@ -271,6 +286,7 @@ func (d *document) checkTimes(c *Config) {
 	d.between("health.interval", c.Health.Interval, time.Millisecond, time.Hour)
 	d.between("health.timeout", c.Health.Timeout, time.Millisecond, time.Hour)
 	d.between("health.ready_timeout", c.Health.ReadyTimeout, 10*time.Millisecond, 24*time.Hour)
+	d.between("payload.restart_pause", c.Payload.RestartPause, 10*time.Millisecond, lastPause)
 	d.between("probation.time", c.Probation.Time, 0, 30*24*time.Hour)
 	d.between("drain.deadline", c.Drain.Deadline, 0, 24*time.Hour)
 	d.between("drain.idle", c.Drain.Idle, 0, c.Drain.Deadline)

@@ -74,6 +74,7 @@ kind = "plain"
 user = "same"
 data = "/srv/acme"
 crash_loop = "stay"
+restart_pause = "1s"
 env = { TOKEN_FILE = "{{.Data}}/token", "GREETING" = "grüß \u0007" }
 
 [traffic]
@@ -96,6 +97,12 @@ time = "2h"
 min_requests = 0
 fall = 5
 errors = 1
+memory_mb = 512
+
+[update]
+before_switch = ["/usr/local/bin/snapshot", "{{.Data}}"]
+before_switch_timeout = "90s"
+before_switch_space_mb = 100
 
 [drain]
 deadline = "1m"
@@ -160,6 +167,9 @@ func TestConfigHash(t *testing.T) {
 		{`poll = "90s"`, `poll = "91s"`, false},
 		{`level = "debug"`, `level = "info"`, false},
 		{`stream = "24h"`, `stream = "23h"`, false},
+		{`restart_pause = "1s"`, `restart_pause = "2s"`, false},
+		{`before_switch_space_mb = 100`, `before_switch_space_mb = 0`, false},
+		{`memory_mb = 512`, `memory_mb = 256`, true},
 		{`crash_loop = "stay"`, `crash_loop = "rollback"`, false},
 		{`interval = "250ms"`, `interval = "251ms"`, true},
 		{`/token`, `/other`, true},

@@ -19,6 +19,7 @@ type judge struct {
 	begun  bool   // the order has been applied: what comes now is its work
 	behind bool   // another update was too far on to make way, and ends first
 	full   bool   // the last candidate was turned away for want of space on the disk
+	hooked bool   // the last run of update.before_switch failed
 
 	over *updater.Event // is given the event with which the update ended, if it had one; may be nil
 }
@@ -43,6 +44,8 @@ func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
 		return j.check(ev)
 	case "turn":
 		j.full = ev.Full
+	case "hook":
+		j.hooked = ev.Err != ""
 	case "end":
 		return j.end(ev)
 	}
@@ -94,7 +97,7 @@ func (j *judge) end(ev updater.Event) (verdict, control.Code) {
 	case ev.Outcome == updater.RolledBack:
 		return ended, control.RolledBack
 	}
-	if j.full && ev.Verdict == journal.World {
+	if (j.full || j.hooked) && ev.Verdict == journal.World {
 		return ended, control.NotPrepared
 	}
 	return ended, discarded(ev)

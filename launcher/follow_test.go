@@ -91,6 +91,8 @@ func TestFollowOutcomes(t *testing.T) {
 		{"no space for its start", judge{order: "update"}, script{order, turnedFor(noSpace), endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NotPrepared},
 		{"turned away for another reason", judge{order: "update"}, script{order, turnedFor(!noSpace), endedAs("1.1.0", updater.Discarded, journal.World, journal.Fetching)}, ended, control.NotDownloaded},
 		{"no space for the metadata", judge{order: "update"}, script{order, {Kind: "check", Err: "x", Verdict: journal.World, Full: noSpace}}, ended, control.NotPrepared},
+		{"no snapshot", judge{order: "update"}, script{order, {Kind: "hook", Number: "1.1.0", Err: "exit code 7"}, endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NotPrepared},
+		{"a snapshot at the second try", judge{order: "update"}, script{order, {Kind: "hook", Number: "1.1.0", Err: "exit code 7"}, event("hook", journal.Warming, "1.1.0", "ended well"), endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NeverHealthy},
 		{"never healthy", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.Bad, journal.Warming)}, ended, control.NeverHealthy},
 		{"port taken", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NeverHealthy},
 		{"yanked on the way", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.Yanked, journal.Staging)}, ended, control.HeldBack},

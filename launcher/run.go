@@ -104,7 +104,8 @@ func (s *service) assemble(j *journal.Journal) error {
 		Journal: j, Store: s.store, Feed: s.feed, Site: s.site,
 		Config: s.cfg.Hash(), HostID: id, Poll: s.cfg.Repository.Poll,
 		ProbationTime: s.cfg.Probation.Time, MinRequests: s.cfg.Probation.MinRequests,
-		Busy: s.site.Busy, Notify: s.publish, History: s.remember, Log: s.log,
+		BeforeSwitch: s.site.beforeSwitch,
+		Busy:         s.site.Busy, Notify: s.publish, History: s.remember, Log: s.log,
 	})
 	s.server = control.NewServer(s, s.log)
 	return nil

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/internal/wire"
 	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/probe"
@@ -35,6 +36,7 @@ const maxDead = 16
 type site struct {
 	cfg     Config                 // as it was at the start
 	retuned atomic.Pointer[Config] // as it was reloaded, nil before
+	disk    durable.Disk
 	store   *store.Store
 	host    *child.Host
 	sockets []*relay.Socket
@@ -83,6 +85,7 @@ type member struct {
 	targets []*relay.Target   // proxy mode: in the order of site.proxies
 	asked   bool              // its end was ordered; guarded by site.mu
 	judge   *probe.Judge      // of its probation; used by Watch alone
+	heavy   int               // looks in a row at which it took too much memory; used by Watch alone
 
 	mu         sync.Mutex
 	accepting  bool

@@ -9,8 +9,8 @@ import (
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
-// Pauses before a serving version that died is started again: at once the first time, then firstPause
-// doubling up to lastPause. A process that lived for steadyLife starts the count anew.
+// Pauses before a serving version that died is started again: at once the first time, then payload.restart_pause,
+// by default firstPause, doubling up to lastPause. A process that lived for steadyLife starts the count anew.
 const (
 	firstPause = 5 * time.Second
 	lastPause  = 5 * time.Minute
@@ -18,7 +18,7 @@ const (
 )
 
 // crashLoop is how many processes of a version end in a row, each before steadyLife, until payload.crash_loop
-// decides: half a minute after the first. An order that the engine refused is repeated after as many more.
+// decides: with firstPause about half a minute after the first. An order that the engine refused is repeated after as many more.
 const crashLoop = 5
 
 // falls counts the ends in a row of the processes of one version.
@@ -29,15 +29,15 @@ type falls struct {
 	due    time.Time // when the next process may be started
 }
 
-// add counts one more end, at now, of a process of that version which lived so long.
-func (f *falls) add(digest string, lived time.Duration, now time.Time) {
+// add counts one more end, at now, of a process of that version which lived so long; first is the pause to begin with.
+func (f *falls) add(digest string, lived, first time.Duration, now time.Time) {
 	if f.digest != digest || lived >= steadyLife {
 		*f = falls{digest: digest}
 	}
 	f.row++
 	f.due = now
 	if f.row > 1 {
-		f.due = now.Add(min(firstPause<<min(f.row-2, 10), lastPause))
+		f.due = now.Add(min(first<<min(f.row-2, 20), lastPause))
 	}
 }
 
@@ -65,7 +65,7 @@ func (s *site) await(m *member) {
 	s.forget(m, ev)
 	unasked := !m.asked && !s.closing
 	if unasked && s.serving.Digest == m.version.Digest {
-		s.falls.add(m.version.Digest, exit.At.Sub(m.proc.Began()), time.Now())
+		s.falls.add(m.version.Digest, exit.At.Sub(m.proc.Began()), s.cfg.Payload.RestartPause, time.Now())
 	}
 	s.mu.Unlock()
 	if unasked {
@@ -142,7 +142,7 @@ func (s *site) care() time.Duration {
 	s.event("alarm", v, "cannot be started again: %v", err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.falls.add(v.Digest, 0, time.Now())
+	s.falls.add(v.Digest, 0, s.cfg.Payload.RestartPause, time.Now())
 	return time.Millisecond // to see how long to wait, and to let nobody else wait so long
 }
 

@@ -11,23 +11,23 @@ func TestFallsBackOff(t *testing.T) {
 	now := time.Now()
 	var f falls
 	for i, want := range []time.Duration{0, 5 * time.Second, 10 * time.Second, 20 * time.Second, 40 * time.Second, 80 * time.Second, 160 * time.Second, 5 * time.Minute, 5 * time.Minute} {
-		f.add("a", time.Second, now)
+		f.add("a", time.Second, firstPause, now)
 		if got := f.due.Sub(now); got != want {
 			t.Errorf("end %d: started again after %s, want %s", i+1, got, want)
 		}
 	}
 	for range 1000 { // does not overflow
-		f.add("a", 0, now)
+		f.add("a", 0, firstPause, now)
 	}
 	if got := f.due.Sub(now); got != lastPause {
 		t.Errorf("after many ends %s, want %s", got, lastPause)
 	}
-	f.add("a", steadyLife, now)
+	f.add("a", steadyLife, firstPause, now)
 	if f.row != 1 || f.due != now {
 		t.Errorf("a minute of life does not begin anew: %+v", f)
 	}
-	f.add("a", 0, now)
-	f.add("b", 0, now)
+	f.add("a", 0, firstPause, now)
+	f.add("b", 0, firstPause, now)
 	if f.row != 1 || f.due != now {
 		t.Errorf("another version inherits the count: %+v", f)
 	}
@@ -37,7 +37,7 @@ func TestFallsLoop(t *testing.T) {
 	var f falls
 	var at []int
 	for i := 1; i <= 12; i++ {
-		f.add("a", time.Second, time.Now())
+		f.add("a", time.Second, firstPause, time.Now())
 		if f.looping() {
 			at = append(at, i)
 		}
@@ -58,8 +58,8 @@ func TestKeeperWaits(t *testing.T) {
 		s.upkeep, s.rest = context.WithCancel(s.life)
 		s.deciding = true // so that nothing is started when it is due
 		s.serving.Digest = "a"
-		s.falls.add("a", 0, time.Now())
-		s.falls.add("a", 0, time.Now())
+		s.falls.add("a", 0, firstPause, time.Now())
+		s.falls.add("a", 0, firstPause, time.Now())
 		begun := time.Now()
 		if pause := s.care(); pause != firstPause {
 			t.Errorf("looks again after %s, want %s", pause, firstPause)

@@ -17,7 +17,7 @@ import (
 // that a living payload holds come back from it, since nobody else could bind their addresses.
 func openSite(ctx context.Context, sv *service, fence func() (uint64, error)) (*site, error) {
 	s := &site{
-		cfg: sv.cfg, store: sv.store, host: sv.host, fence: fence, emit: sv.tell, log: sv.log,
+		cfg: sv.cfg, disk: sv.disk, store: sv.store, host: sv.host, fence: fence, emit: sv.tell, log: sv.log,
 		members: make(map[string]*member), dead: make(map[string]updater.Evidence), ended: make(chan struct{}, 1),
 		serves: make(chan struct{}),
 	}
@@ -71,6 +71,10 @@ func (s *site) fitting(left []*child.Process) (fit []*child.Process) {
 			}
 		}
 		slices.Sort(has)
+		if spec.Role == hookRole { // it is begun again with its step
+			s.release(p)
+			continue
+		}
 		if string(spec.Kind) == s.cfg.Payload.Kind && slices.Equal(has, names) {
 			fit = append(fit, p)
 			continue

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -113,7 +114,7 @@ func (s *site) standBy(ctx context.Context, w updater.Watch) {
 				lived = time.Since(m.proc.Began())
 			}
 		}
-		f.add(v.Digest, lived, time.Now())
+		f.add(v.Digest, lived, s.cfg.Payload.RestartPause, time.Now())
 		select {
 		case <-ctx.Done():
 			return
@@ -162,10 +163,35 @@ func (s *site) compare(ctx context.Context, m, base *member) error {
 		return context.Cause(ctx)
 	}
 	m.note(own)
-	if err := m.judge.Feed(own, parked, m.proc.Stats()); err != nil {
+	err := m.judge.Feed(own, parked, m.proc.Stats())
+	if err == nil {
+		err = s.weigh(m, base)
+	}
+	if err != nil {
 		return updater.Bad(fmt.Errorf("%s in probation: %w", m.name(), err))
 	}
 	return nil
+}
+
+var errHeavy = errors.New("takes too much memory")
+
+// weigh returns errHeavy when m took more memory than probation.memory_mb for probation.fall looks in a row, and the
+// version before did not: what both need is for an operator to allow.
+func (s *site) weigh(m, base *member) error {
+	p := s.tuned().Probation
+	if p.MemoryMB == 0 {
+		return nil
+	}
+	most := int64(p.MemoryMB) << 20
+	takes := m.proc.Memory()
+	if takes <= most || base != nil && base.proc.Memory() > most {
+		m.heavy = 0
+		return nil
+	}
+	if m.heavy++; m.heavy < p.Fall {
+		return nil
+	}
+	return fmt.Errorf("%w: %d MiB, and probation.memory_mb is %d", errHeavy, takes>>20, p.MemoryMB)
 }
 
 // seenEnough says whether the candidate has met enough of the world to be believed: it answered MinRequests,

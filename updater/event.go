@@ -14,7 +14,7 @@ import (
 )
 
 // Event is one line of the story as it happens. Kind is one of: boot, check, choose, download, verify,
-// watch, commit, drain, rollback, quarantine, collect, order, retry, turn, alarm, and end, the last of every
+// hook, watch, commit, drain, rollback, quarantine, collect, order, retry, turn, alarm, and end, the last of every
 // update (Outcome set). The Site tells what it does with kinds of its own: self-check, start, probe, switch, drain, exit,
 // restart, takeover, lease, alarm. Done and Total count bytes in a download and milliseconds in a watch.
 type Event struct {

@@ -28,6 +28,10 @@ type Parts struct {
 	ProbationTime time.Duration // ten minutes if 0
 	MinRequests   uint64        // that a candidate must have answered before it is committed
 
+	// BeforeSwitch is called when to is healthy and from still serves, may take long, and may be called again for the
+	// same versions. Its error keeps to from serving and says nothing against it. It may be nil.
+	BeforeSwitch func(ctx context.Context, from, to Version) error
+
 	Busy    func() (reason string, until time.Time) // the active version asks not to be switched; may be nil
 	Notify  func(Event)                             // called for every event, must not block; may be nil
 	History func(Entry)                             // called for every finished update; may be nil

@@ -91,7 +91,25 @@ func (u *Updater) warm(ctx context.Context, st *State) error {
 	if len(st.Good) > 0 && u.up { // else one that is turned away may be all that clients have
 		u.retireOthers(v, st.Good[0])
 	}
-	return u.reconsider(ctx, *st)
+	if err := u.reconsider(ctx, *st); err != nil {
+		return err
+	}
+	return u.beforeSwitch(ctx, *st)
+}
+
+// beforeSwitch lets an operator's program have its turn. What it says is about the machine, never about the candidate.
+func (u *Updater) beforeSwitch(ctx context.Context, st State) error {
+	if u.BeforeSwitch == nil || len(st.Good) == 0 {
+		return nil
+	}
+	if err := u.BeforeSwitch(ctx, st.Good[0], *st.Candidate); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		u.emit(Event{Kind: "hook", Number: st.Candidate.Number, Text: "before_switch failed, so there is no switch", Err: err.Error()})
+		return fmt.Errorf("before the switch to %s: %v", st.Candidate.Number, err) // %v: no evidence, whatever it wraps
+	}
+	return nil
 }
 
 // start verifies the candidate again and makes it run. A version that once served and is damaged now is no

@@ -82,6 +82,10 @@ func (p *Process) Forked() time.Time { return p.forked }
 // Began is when the process was made.
 func (p *Process) Began() time.Time { return p.began }
 
+// Memory is what the program and its descendants have taken of the machine's memory, in bytes, without what they
+// share with files; 0 if it cannot be known.
+func (p *Process) Memory() int64 { return p.handle.memory(p.rec.path) }
+
 // Done is closed when the program has ended; its descendants may have a moment left.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

@@ -116,6 +116,21 @@ func (h *handle) tree(mark string) []stat {
 	return tree
 }
 
+// memory adds up the anonymous pages of the tree that are in memory: resident less shared of statm, see proc(5).
+func (h *handle) memory(mark string) (bytes int64) {
+	for _, s := range h.tree(mark) {
+		b, err := os.ReadFile("/proc/" + strconv.Itoa(s.pid) + "/statm")
+		var size, resident, shared int64
+		if err != nil { // it has just ended
+			continue
+		}
+		if _, err := fmt.Sscan(string(b), &size, &resident, &shared); err == nil {
+			bytes += max(0, resident-shared) * int64(os.Getpagesize())
+		}
+	}
+	return bytes
+}
+
 func descends(s stat, ancestor int, byPID map[int]stat) bool {
 	for range len(byPID) { // a list that was taken while pids moved may hold a circle
 		if s.pid == ancestor {

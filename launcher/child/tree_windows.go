@@ -73,6 +73,28 @@ func (h *handle) descendants(recordPath string) []*handle {
 	return ds
 }
 
+var processMemory = windows.NewLazySystemDLL("kernel32.dll").NewProc("K32GetProcessMemoryInfo")
+
+// memory adds up what the processes of the job have committed for themselves.
+func (h *handle) memory(recordPath string) (bytes int64) {
+	all := h.descendants(recordPath)
+	for _, d := range append(all, h) {
+		var c struct { // PROCESS_MEMORY_COUNTERS_EX
+			size, faults uint32
+			counters     [8]uintptr
+			private      uintptr
+		}
+		c.size = uint32(unsafe.Sizeof(c))
+		if ok, _, _ := processMemory.Call(uintptr(d.proc), uintptr(unsafe.Pointer(&c)), uintptr(c.size)); ok != 0 {
+			bytes += int64(c.private)
+		}
+	}
+	for _, d := range all {
+		d.close()
+	}
+	return bytes
+}
+
 var isProcessInJob = windows.NewLazySystemDLL("kernel32.dll").NewProc("IsProcessInJob")
 
 func inJob(proc, job windows.Handle) bool {

@@ -16,7 +16,7 @@ import (
 )
 
 // kinds are the faults that a release can have; see the documentation of the command.
-var kinds = []string{"", "exit", "exit0", "hang", "never-ready", "ready-then-die", "flap", "500s", "health-fail", "slow-start", "torn", "keep-lease"}
+var kinds = []string{"", "exit", "exit0", "hang", "never-ready", "ready-then-die", "flap", "500s", "health-fail", "slow-start", "grow", "torn", "keep-lease"}
 
 // faults is how this release is bad.
 type faults struct {
@@ -25,6 +25,7 @@ type faults struct {
 	active atomic.Bool // the time has come
 	begun  atomic.Bool
 	served atomic.Int64
+	hoard  [][]byte
 }
 
 // parseFault reads "kind" or "kind:duration".
@@ -79,8 +80,23 @@ func (f *faults) strike() {
 		f.end(1)
 	case "exit0":
 		f.end(0)
+	case "grow":
+		f.grow()
 	case "hang":
 		signal.Ignore(syscall.SIGTERM)
+	}
+}
+
+// grow takes 8 MiB every 20 ms, and ends where it would be the machine that suffers.
+func (f *faults) grow() {
+	const step, most = 8 << 20, 512 << 20
+	for len(f.hoard) < most/step {
+		b := make([]byte, step)
+		for i := range b {
+			b[i] = byte(i) // or it would not be taken
+		}
+		f.hoard = append(f.hoard, b)
+		time.Sleep(20 * time.Millisecond)
 	}
 }
 

@@ -9,6 +9,7 @@
 //	GET /            {"version":"1.0.0","pid":123}
 //	GET /healthz     200 while it is well
 //	GET /slow?ms=50  answers after that time (at most a minute)
+//	GET /say?lines=9 prints so many lines on its standard output, numbered from its start
 //	GET /events      server-sent events, one a second, until the stream is told to end
 //	GET /upgrade     with "Connection: Upgrade" and "Upgrade: echo": 101, then every line comes back; when
 //	                 the process drains the stream is told "bye" and ends; with ?stay it is told nothing,
@@ -38,6 +39,7 @@
 //	500s:t            every public answer is a 500, t after accept; health stays good
 //	health-fail:t     health answers 503, t after accept; public answers stay good
 //	slow-start:t      is ready only after t
+//	grow:t            takes up to 512 MiB of memory, t after accept
 //	torn              writes half of an answer and ends with code 1, at the tenth public request
 //	keep-lease        does not give the lease back
 package main

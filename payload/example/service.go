@@ -21,6 +21,7 @@ type service struct {
 	version string
 	fault   *faults
 	holding atomic.Pointer[holding]
+	said    atomic.Int64
 }
 
 // holding is what /work shows.
@@ -35,6 +36,7 @@ func (s *service) routes() http.Handler {
 	public.HandleFunc("GET /{$}", s.root)
 	public.HandleFunc("GET /slow", s.slow)
 	public.HandleFunc("GET /events", s.events)
+	public.HandleFunc("GET /say", s.say)
 	public.HandleFunc("GET /upgrade", s.upgrade)
 	public.HandleFunc("GET /work", s.showWork)
 	mux := http.NewServeMux()
@@ -65,6 +67,19 @@ func (s *service) slow(w http.ResponseWriter, r *http.Request) {
 	case <-time.After(time.Duration(ms) * time.Millisecond):
 	case <-r.Context().Done():
 		return
+	}
+	s.root(w, r)
+}
+
+// say prints numbered lines, as a service does that has much to tell.
+func (s *service) say(w http.ResponseWriter, r *http.Request) {
+	lines, err := strconv.Atoi(r.URL.Query().Get("lines"))
+	if err != nil || lines < 0 || lines > 10_000 {
+		http.Error(w, "lines must be a number from 0 to 10000", http.StatusBadRequest)
+		return
+	}
+	for range lines {
+		fmt.Printf("line %d\n", s.said.Add(1))
 	}
 	s.root(w, r)
 }
