@@ -15,8 +15,12 @@ import (
 	"time"
 )
 
-// TestMain lets the test binary be the program, so that exit codes and signals are the real ones.
+// TestMain lets the test binary be the program, so that exit codes and signals are the real ones, and a command
+// that signs.
 func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == deviceMode {
+		os.Exit(device(os.Args[2:]))
+	}
 	if os.Getenv("RELEASE_TEST_MAIN") != "" {
 		main()
 	}

@@ -56,11 +56,11 @@ func (s execSigner) Sign(message []byte) ([]byte, error) {
 	case out.full:
 		return nil, refuse("key %s: %s wrote more than %s: it shall write the signature and nothing else", s.name, s.argv[0], size(execOutBytes))
 	case err != nil:
-		return nil, refuse("key %s: %s: %w%s", s.name, s.argv[0], err, evidence(errs.Bytes()))
+		return nil, refuse("key %s: %s: %w%s", s.name, s.argv[0], err, evidence(errs.kept))
 	}
-	signature, err := parseSignature(out.Bytes())
+	signature, err := parseSignature(out.kept)
 	if err != nil {
-		return nil, refuse("key %s: %s: %w%s", s.name, s.argv[0], err, evidence(errs.Bytes()))
+		return nil, refuse("key %s: %s: %w%s", s.name, s.argv[0], err, evidence(errs.kept))
 	}
 	return signature, nil
 }
@@ -93,9 +93,10 @@ func evidence(out []byte) string {
 	return ": " + text
 }
 
-// capped keeps the first bytes of an output and then refuses more, or drops it.
+// capped keeps the first bytes of an output and then refuses more, or drops it. It has no other method than Write:
+// io.Copy would read past the limit with the ReadFrom of an embedded bytes.Buffer.
 type capped struct {
-	bytes.Buffer
+	kept  []byte
 	limit int
 	drop  bool
 	full  bool
@@ -104,15 +105,16 @@ type capped struct {
 var errFull = errors.New("too much output")
 
 func (c *capped) Write(p []byte) (int, error) {
-	if room := c.limit - c.Len(); len(p) > room {
-		c.full = true
-		c.Buffer.Write(p[:room])
-		if !c.drop {
-			return room, errFull
-		}
+	room := min(len(p), c.limit-len(c.kept))
+	c.kept = append(c.kept, p[:room]...)
+	if room == len(p) {
 		return len(p), nil
 	}
-	return c.Buffer.Write(p)
+	c.full = true
+	if c.drop {
+		return len(p), nil
+	}
+	return room, errFull
 }
 
 // withoutPassphrases is the environment less what opens our own keys.
