@@ -86,6 +86,7 @@ func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, erro
 	return policy.Release{
 		Version: journal.Version{
 			Number: r.Version, Digest: a.SHA256, Epoch: r.Epoch, File: a.Name, SizeBytes: a.SizeBytes, Minisig: a.Minisig,
+			Format: a.Format, Main: a.Main, UnpackedBytes: a.UnpackedBytes,
 		},
 		Protocol: policy.Range(r.Protocol),
 	}, nil

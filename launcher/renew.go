@@ -221,6 +221,9 @@ func (r *renewal) facts(offers policy.Offers, ordered bool) (policy.Facts, error
 // install fetches and verifies a launcher and puts it on trial.
 func (r *renewal) install(ctx context.Context, pick policy.Release) error {
 	v := pick.Version
+	if v.Format != "" {
+		return fmt.Errorf("launcher %s is an archive: a launcher is released as one file", v.Number)
+	}
 	r.tell("fetching launcher "+v.Number, nil)
 	if err := r.obtain(ctx, v); err != nil {
 		return fmt.Errorf("launcher %s: %w", v.Number, err)

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/Masterminds/semver/v3"
+
+	"github.com/turnstone-go/turnstone/internal/archive"
 )
 
 // Bounds of the documents. They are far above what a product needs and far below what would hurt a host.
@@ -174,10 +176,29 @@ func (a Artifact) check() error {
 	case !digestRule.MatchString(a.SHA256):
 		return fmt.Errorf("%w: sha256 %q must be 64 lower-case hex digits", ErrDocument, a.SHA256)
 	}
+	if err := a.checkArchive(); err != nil {
+		return err
+	}
 	if _, err := parseSignature(a.Minisig); err != nil {
 		return err
 	}
 	return a.checkPatches()
+}
+
+func (a Artifact) checkArchive() error {
+	switch {
+	case a.Format == "":
+		if a.Main != "" || a.UnpackedBytes != 0 {
+			return fmt.Errorf("%w: main and unpacked_bytes are for an archive, and there is no format", ErrDocument)
+		}
+	case !archive.Format(a.Format).Known():
+		return fmt.Errorf("%w: format %q of an archive", ErrDocument, a.Format)
+	case archive.CheckPath(a.Main) != nil:
+		return fmt.Errorf("%w: main %q is not the path of a file in an archive", ErrDocument, a.Main)
+	case a.UnpackedBytes < 1 || a.UnpackedBytes > maxArtifactBytes:
+		return fmt.Errorf("%w: %d unpacked bytes, 1 to %d allowed", ErrDocument, a.UnpackedBytes, int64(maxArtifactBytes))
+	}
+	return nil
 }
 
 // Check reports what is wrong with a trust document.

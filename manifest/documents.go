@@ -50,7 +50,7 @@ type Protocol struct {
 	Max int `json:"max"`
 }
 
-// Artifact is the executable of a release for one platform. Its bytes are at HashPath(SHA256).
+// Artifact is the executable of a release for one platform, or an archive with it. Its bytes are at HashPath(SHA256).
 type Artifact struct {
 	OS        string `json:"os"`   // as GOOS
 	Arch      string `json:"arch"` // as GOARCH
@@ -60,6 +60,11 @@ type Artifact struct {
 	Minisig   string `json:"minisig"` // the minisign signature file, whole
 
 	Patches []Patch `json:"patches,omitempty"` // by From; a client may use one instead of the file
+
+	// Of an archive, which is unpacked on the host; absent for a program that is one file.
+	Format        string `json:"format,omitempty"`         // tar.gz, tar.zst or zip
+	Main          string `json:"main,omitempty"`           // path of the program in it, with slashes
+	UnpackedBytes int64  `json:"unpacked_bytes,omitempty"` // of all files in it together
 }
 
 // Trust names the minisign public keys whose signatures on artifacts count, two during a rotation. It is

@@ -104,6 +104,18 @@ func TestSpelling(t *testing.T) {
 	}
 }
 
+// archived makes the artifact a sound archive.
+func archived(a *Artifact) { a.Format, a.Main, a.UnpackedBytes = "zip", "bin/app", 9 }
+
+func TestArchiveIsAnArtifact(t *testing.T) {
+	r := exampleRelease()
+	archived(&r.Artifacts[0])
+	again, err := ParseRelease(r.Bytes())
+	if err != nil || again.Artifacts[0].Main != "bin/app" || again.Artifacts[0].UnpackedBytes != 9 {
+		t.Errorf("%v: %+v", err, again)
+	}
+}
+
 func TestChannelBounds(t *testing.T) {
 	for name, change := range map[string]func(*Channel){
 		"schema":        func(c *Channel) { c.Schema = 2 },
@@ -173,12 +185,18 @@ func TestReleaseBounds(t *testing.T) {
 				r.Artifacts[1].Patches = append(r.Artifacts[1].Patches, Patch{from, PatchPlain, 1, from})
 			}
 		},
-		"empty":     func(r *Release) { r.Artifacts[0].SizeBytes = 0 },
-		"endless":   func(r *Release) { r.Artifacts[0].SizeBytes = 1 << 62 },
-		"digest":    func(r *Release) { r.Artifacts[0].SHA256 = strings.Repeat("0A", 32) },
-		"signature": func(r *Release) { r.Artifacts[0].Minisig = "" },
-		"line end":  func(r *Release) { r.Artifacts[0].Minisig = strings.ReplaceAll(exampleMinisig, "\n", "\r\n") },
-		"comment":   func(r *Release) { r.Artifacts[0].Minisig = strings.Replace(exampleMinisig, "signature", "\x1b[2J", 1) },
+		"empty":        func(r *Release) { r.Artifacts[0].SizeBytes = 0 },
+		"endless":      func(r *Release) { r.Artifacts[0].SizeBytes = 1 << 62 },
+		"main alone":   func(r *Release) { r.Artifacts[0].Main = "app" },
+		"format":       func(r *Release) { archived(&r.Artifacts[0]); r.Artifacts[0].Format = "rar" },
+		"no main":      func(r *Release) { archived(&r.Artifacts[0]); r.Artifacts[0].Main = "" },
+		"main outside": func(r *Release) { archived(&r.Artifacts[0]); r.Artifacts[0].Main = "../app" },
+		"unpacked":     func(r *Release) { archived(&r.Artifacts[0]); r.Artifacts[0].UnpackedBytes = 0 },
+		"bomb":         func(r *Release) { archived(&r.Artifacts[0]); r.Artifacts[0].UnpackedBytes = 1 << 62 },
+		"digest":       func(r *Release) { r.Artifacts[0].SHA256 = strings.Repeat("0A", 32) },
+		"signature":    func(r *Release) { r.Artifacts[0].Minisig = "" },
+		"line end":     func(r *Release) { r.Artifacts[0].Minisig = strings.ReplaceAll(exampleMinisig, "\n", "\r\n") },
+		"comment":      func(r *Release) { r.Artifacts[0].Minisig = strings.Replace(exampleMinisig, "signature", "\x1b[2J", 1) },
 		"not prehashed": func(r *Release) {
 			r.Artifacts[0].Minisig = strings.Replace(exampleMinisig, "RUQ", "RWQ", 1)
 		},

@@ -26,6 +26,7 @@ const notesLimit = 16 << 10
 // addition is the command line of add.
 type addition struct {
 	version, channel, notesFile string
+	main                        string // in archives
 	share                       string
 	files, platforms            []string
 	protocol                    manifest.Protocol
@@ -38,7 +39,8 @@ func (a *app) addCommand() *cobra.Command {
 		Use:   "add VERSION FILE...",
 		Short: "Sign a new version for several platforms and offer it in a channel",
 		Long: "Sign a new version and offer it in a channel. FILEs are named like agent_1.0.0_linux_amd64 (or .exe);\n" +
-			"other names are given with --platform. Adding the same version with the same bytes does nothing; with\n" +
+			"other names are given with --platform. An archive (.tar.gz, .tgz, .tar.zst, .zip) is unpacked on the host; --main\n" +
+			"names the program in it. Adding the same version with the same bytes does nothing; with\n" +
 			"other bytes it is refused, since a version never changes. Readers see it after 'release publish'.\n\n" +
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Example: "  release add 1.0.0 dist/agent_1.0.0_* --notes notes.md\n  release add 1.0.0 --platform linux/amd64=bin/agent --channel beta",
@@ -54,6 +56,7 @@ func (a *app) addCommand() *cobra.Command {
 	flags.StringVar(&add.share, "share", "100%", "share of the channel's hosts; 'release rollout' changes it later")
 	flags.StringVar(&add.notesFile, "notes", "", "file with the release notes")
 	flags.IntVar(&add.patches, "patches", patchReleases, "make patches from this many of the newest versions of each channel; 0 for none")
+	flags.StringVar(&add.main, "main", "", "path of the program in FILEs that are archives (.tar.gz, .tgz, .tar.zst, .zip), without .exe")
 	flags.IntVar(&add.protocol.Min, "protocol-min", wire.Protocol, "oldest launcher protocol that the program speaks")
 	flags.IntVar(&add.protocol.Max, "protocol-max", wire.Protocol, "newest launcher protocol that the program speaks")
 	return cmd
@@ -142,8 +145,11 @@ func (w *workspace) describe(add addition, files []binary) (manifest.Release, er
 		if err != nil {
 			return release, usage("%w", err)
 		}
-		release.Artifacts = append(release.Artifacts, manifest.Artifact{OS: f.OS, Arch: f.Arch,
-			Name: filepath.Base(f.Path), SizeBytes: sizeBytes, SHA256: digest})
+		a := manifest.Artifact{OS: f.OS, Arch: f.Arch, Name: filepath.Base(f.Path), SizeBytes: sizeBytes, SHA256: digest}
+		if err := describeArchive(&a, f.Path, add.main); err != nil {
+			return release, err
+		}
+		release.Artifacts = append(release.Artifacts, a)
 	}
 	release.SortArtifacts()
 	return release, nil

@@ -9,7 +9,7 @@ import (
 type binary struct{ OS, Arch, Path string }
 
 var (
-	platformName = regexp.MustCompile(`[_-](linux|windows|darwin|freebsd)[_-](amd64|arm64|386|arm|riscv64)(\.exe)?$`)
+	platformName = regexp.MustCompile(`[_-](linux|windows|darwin|freebsd)[_-](amd64|arm64|386|arm|riscv64)(\.exe|\.tar\.gz|\.tgz|\.tar\.zst|\.zip)?$`)
 	platformFlag = regexp.MustCompile(`^([a-z0-9]+)/([a-z0-9]+)=(.+)$`)
 )
 

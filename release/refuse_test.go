@@ -1,6 +1,9 @@
 package main
 
 import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -17,6 +20,11 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 	if err := os.WriteFile(plain, []byte("x"), 0o755); err != nil {
 		t.Fatal(err)
 	}
+	links, files := tarball(t, "links.tar.gz", tar.TypeSymlink), tarball(t, "files.tgz", tar.TypeReg)
+	noArchive := filepath.Join(b.dist, "no.zip")
+	if err := os.WriteFile(noArchive, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct{ args, says string }{
 		{"frobnicate", "unknown command"},
 		{"add", "requires at least 1 arg"},
@@ -29,6 +37,10 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"add 1.0.0 --platform linux/amd64=" + b.dist, "not a file"},
 		{"add 9.9.9 " + empty, "empty"},
 		{"add 1.0.0 --platform linux/amd64=" + plain + "-missing", "agent-missing"},
+		{"add 1.0.0 --platform linux/amd64=" + links, "--main bin/agent"},
+		{"add 1.0.0 --platform linux/amd64=" + links + " --main app", "is a link"},
+		{"add 1.0.0 --platform linux/amd64=" + files + " --main agent", "has no file agent, nor agent.exe"},
+		{"add 1.0.0 --platform linux/amd64=" + noArchive + " --main app", "not an archive that can be a release"},
 		{"add 1.0.0 " + program + " --channel nightly", "it has beta, stable"},
 		{"add 1.0.0 " + program + " --protocol-min 5", "protocol range"},
 		{"add 1.0.0 " + program + " --colour", "unknown flag"},
@@ -80,6 +92,23 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 	contains(t, b.must(13, "init", "other").err, "give another --dir")
 	contains(t, b.must(13, "yank", "1.0.0", "--reason", "x").err, "no channel of beta, stable offers 1.0.0")
 	contains(t, b.must(13, "promote", "1.0.0", "--from", "beta", "--to", "stable").err, "it has none")
+}
+
+// tarball is a packed file app of some type.
+func tarball(t *testing.T, name string, kind byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), name)
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	z := gzip.NewWriter(f)
+	w := tar.NewWriter(z)
+	err = w.WriteHeader(&tar.Header{Name: "app", Linkname: "elsewhere", Typeflag: kind, Mode: 0o755})
+	if err := errors.Join(err, w.Close(), z.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return file
 }
 
 func TestProductFileIsStrict(t *testing.T) {

@@ -69,13 +69,16 @@ func (u *Updater) seal(ctx context.Context, v Version) error {
 			err = u.Store.Seal(ctx, v)
 		}
 	}
-	if errors.Is(err, store.ErrDigest) {
+	switch {
+	case errors.Is(err, store.ErrDigest):
 		err = Refused(err)
+	case errors.Is(err, store.ErrContent):
+		err = Bad(err)
 	}
 	if err != nil {
 		return fmt.Errorf("seal %s: %w", v.Number, err)
 	}
-	if err := u.Feed.Verify(ctx, v, u.Store.File(v)); err != nil {
+	if err := u.Feed.Verify(ctx, v, u.Store.Artifact(v)); err != nil {
 		return fmt.Errorf("verify the signature of %s: %w", v.Number, err)
 	}
 	u.emit(Event{Kind: "verify", Number: v.Number, Text: fmt.Sprintf("digest and signature match, sealed in %s", short(time.Since(begun)))})

@@ -123,7 +123,7 @@ func TestUnknownFieldsStayApart(t *testing.T) {
 func TestFullStateFits(t *testing.T) {
 	st := State{Phase: Probation, Reason: strings.Repeat("r", 500)}
 	mark := Mark{strings.Repeat("9", 32), strings.Repeat("d", 64), strings.Repeat("c", 64), strings.Repeat("r", 500), time.Now().UTC()}
-	v := Version{strings.Repeat("9", 32), strings.Repeat("d", 64), 1 << 63, strings.Repeat("f", 64), 1 << 62, strings.Repeat("m", 400)}
+	v := Version{strings.Repeat("9", 32), strings.Repeat("d", 64), 1 << 63, strings.Repeat("f", 64), 1 << 62, strings.Repeat("m", 400), "tar.zst", strings.Repeat("p", 200), 1 << 62}
 	for range 64 {
 		st.Quarantine, st.Held = append(st.Quarantine, mark), append(st.Held, mark)
 	}

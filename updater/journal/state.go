@@ -26,6 +26,11 @@ type Version struct {
 	File      string `json:"file"`              // base name of the artifact inside its store directory
 	SizeBytes int64  `json:"size_bytes"`        // of the artifact
 	Minisig   string `json:"minisig,omitempty"` // the artifact's minisign signature file, whole
+
+	// Of an artifact that is an archive; empty for one that is the program itself.
+	Format        string `json:"format,omitempty"`         // as in internal/archive
+	Main          string `json:"main,omitempty"`           // path of the program in it
+	UnpackedBytes int64  `json:"unpacked_bytes,omitempty"` // of all its files together
 }
 
 // Verdict is why a candidate was turned away; it decides what discarding does with it.

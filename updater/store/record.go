@@ -21,7 +21,7 @@ const (
 type seal struct {
 	Schema  int             `json:"schema"`
 	Version journal.Version `json:"version"`
-	Files   []sealedFile    `json:"files"` // all of the tree, today the executable alone
+	Files   []sealedFile    `json:"files"` // all of the tree, by path
 }
 
 type sealedFile struct {
@@ -37,6 +37,7 @@ type proof struct {
 	Version journal.Version `json:"version"`
 }
 
+// sealOf is the seal of a version that is its program alone.
 func sealOf(v journal.Version) seal {
 	return seal{schema, v, []sealedFile{{v.File, v.SizeBytes, v.Digest}}}
 }
@@ -56,11 +57,20 @@ func parseSeal(b []byte) (seal, error) {
 	if err := parse(b, &s); err != nil {
 		return seal{}, err
 	}
-	// The version's own digest must be among what the seal vouches for, or the seal would vouch for others.
-	if want := sealOf(s.Version); s.Schema != schema || len(s.Files) != 1 || s.Files[0] != want.Files[0] {
-		return seal{}, fmt.Errorf("schema %d, %d files: not a seal that this launcher knows", s.Schema, len(s.Files))
+	if s.Schema != schema {
+		return seal{}, fmt.Errorf("schema %d: not a seal that this launcher knows", s.Schema)
 	}
-	return s, checkName(s.Version)
+	if err := checkName(s.Version); err != nil {
+		return seal{}, err
+	}
+	if s.Version.Format != "" {
+		return s, s.checkFiles()
+	}
+	// The version's own digest must be what the seal vouches for, or the seal would vouch for others.
+	if want := sealOf(s.Version); len(s.Files) != 1 || s.Files[0] != want.Files[0] {
+		return seal{}, fmt.Errorf("%d files: not a seal that this launcher knows", len(s.Files))
+	}
+	return s, nil
 }
 
 func parseProof(b []byte) (proof, error) {

@@ -19,6 +19,9 @@ func (s *Store) Room(v journal.Version) error {
 		return fmt.Errorf("room for %.120q: %w", v.Number, err)
 	}
 	missing := max(0, v.SizeBytes-s.held(v))
+	if v.Format != "" && !s.Sealed(v) { // the archive stays beside what comes out of it
+		missing += v.UnpackedBytes
+	}
 	if err := durable.Room(s.disk, s.dir, missing+ReserveBytes); err != nil {
 		return fmt.Errorf("%w (%d bytes of %s are to come; %d MiB stay free for its start and the way back)",
 			err, missing, v.Number, ReserveBytes>>20)
@@ -31,7 +34,7 @@ func (s *Store) Reserve() error { return durable.Room(s.disk, s.dir, ReserveByte
 
 // held is what the disk has of v: what is staged, or what is sealed. A missing file holds nothing.
 func (s *Store) held(v journal.Version) (bytes int64) {
-	for _, name := range []string{s.Staged(v), s.File(v)} {
+	for _, name := range []string{s.Staged(v), s.Artifact(v)} {
 		if info, err := s.disk.Lstat(name); err == nil && info.Mode().IsRegular() {
 			bytes = max(bytes, durable.Held(info))
 		}

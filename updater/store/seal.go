@@ -37,17 +37,20 @@ func (s *Store) seal(ctx context.Context, v journal.Version) error {
 	case partErr == nil && sealErr == nil:
 		return s.repair(ctx, v)
 	case partErr == nil:
-		return s.place(v)
+		return s.place(ctx, v)
 	case !errors.Is(partErr, ErrNotStaged):
 		return partErr
 	case sealErr == nil:
 		// A predecessor killed while it sealed may have left a name that is not on the disk yet.
 		return s.disk.SyncDir(s.home(v))
 	}
+	if v.Format != "" {
+		return s.resume(ctx, v, partErr)
+	}
 	treeErr := s.verifyTree(ctx, s.home(v), sealOf(v))
 	switch {
 	case treeErr == nil:
-		return s.finish(v) // a predecessor was cut between move and seal
+		return s.finish(v, sealOf(v)) // a predecessor was cut between move and seal
 	case errors.Is(treeErr, ErrDamaged):
 		return partErr
 	}
@@ -58,7 +61,7 @@ func (s *Store) seal(ctx context.Context, v journal.Version) error {
 func (s *Store) repair(ctx context.Context, v journal.Version) error {
 	err := s.Verify(ctx, v)
 	if errors.Is(err, ErrDamaged) {
-		return s.place(v)
+		return s.place(ctx, v)
 	}
 	if err != nil {
 		return err
@@ -92,30 +95,40 @@ func (s *Store) checkPart(ctx context.Context, v journal.Version) error {
 	return err
 }
 
-// place moves the staged file, which is checked, into a new tree, and seals it.
-func (s *Store) place(v journal.Version) error {
-	// What is left of an older attempt or of a damaged tree goes, the seal first.
+// place moves the staged file, which is checked, into a new tree, or beside it if it is an archive, and seals it.
+func (s *Store) place(ctx context.Context, v journal.Version) error {
+	if err := s.clear(v); err != nil {
+		return err
+	}
+	// Power here: not sealed, the staged file is whole.
+	if err := s.disk.Rename(s.Staged(v), s.artifact(v)); err != nil {
+		return err
+	}
+	// Power here: not sealed, and the file is in staging or in its place (a disk without a journal of its
+	// own might lose both names, and it is fetched again).
+	if v.Format != "" {
+		return s.unpack(ctx, v)
+	}
+	return s.finish(v, sealOf(v))
+}
+
+// clear makes a new tree. What is left of an older attempt or of a damaged tree goes, the seal first.
+func (s *Store) clear(v journal.Version) error {
 	for _, old := range []string{sealName(s.home(v)), s.tree(v)} {
 		if err := durable.RemoveAll(s.disk, old); err != nil {
 			return err
 		}
 	}
-	// Power here: not sealed, the staged file is whole.
 	for _, dir := range []string{s.home(v), s.tree(v)} {
 		if err := s.mkdir(dir); err != nil {
 			return err
 		}
 	}
-	if err := s.disk.Rename(s.Staged(v), s.File(v)); err != nil {
-		return err
-	}
-	// Power here: not sealed, and the file is in staging or in the tree (a disk without a journal of its
-	// own might lose both names, and it is fetched again).
-	return s.finish(v)
+	return nil
 }
 
-// finish seals a tree that is right. Every name on the way to its file is durable before the seal is.
-func (s *Store) finish(v journal.Version) error {
+// finish seals a tree that is right. Every name on the way to its files is durable before the seal is.
+func (s *Store) finish(v journal.Version, rec seal) error {
 	for _, dir := range []string{s.home(v), s.tree(v)} {
 		if err := s.mkdir(dir); err != nil {
 			return err
@@ -127,5 +140,5 @@ func (s *Store) finish(v journal.Version) error {
 		}
 	}
 	// Power from here on: sealed or not, and if sealed, whole.
-	return durable.WriteFile(s.disk, sealName(s.home(v)), encode(sealOf(v)), 0o644)
+	return durable.WriteFile(s.disk, sealName(s.home(v)), encode(rec), 0o644)
 }

@@ -7,6 +7,7 @@
 //
 //	DIR/staging/DIGEST.part            filled by the fetcher, and taken by Seal
 //	DIR/NUMBER-DIGEST16/tree/FILE      what the payload sees; DIGEST16 is the start of the digest
+//	DIR/NUMBER-DIGEST16/archive        what the tree was unpacked from, if the version is an archive
 //	DIR/NUMBER-DIGEST16/seal.json      the version, and every file of the tree with its size and SHA-256
 //	DIR/NUMBER-DIGEST16/proven.json    the version again
 //
@@ -20,14 +21,16 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"github.com/turnstone-go/turnstone/internal/archive"
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 // Errors of Seal.
 var (
-	ErrNotStaged = errors.New("not downloaded, or not to its end")     // fetch, then seal again
-	ErrDigest    = errors.New("bytes differ from those of the digest") // evidence against the download; it is removed
+	ErrNotStaged = errors.New("not downloaded, or not to its end")        // fetch, then seal again
+	ErrDigest    = errors.New("bytes differ from those of the digest")    // evidence against the download; it is removed
+	ErrContent   = errors.New("the archive is not what its release says") // evidence against the version
 )
 
 // Errors of Verify and Prove.
@@ -68,8 +71,8 @@ func (s *Store) Staged(v journal.Version) string {
 	return filepath.Join(s.staging(), v.Digest+".part")
 }
 
-// Dir is the folder that holds a version's files and nothing else, and File its executable. They exist
-// once it is sealed.
+// Dir is the folder that holds a version's files and nothing else, File its executable, and Artifact the bytes
+// that were downloaded and signed: the executable, or the archive that it came in. They exist once it is sealed.
 func (s *Store) Dir(v journal.Version) string {
 	if checkName(v) != nil {
 		return ""
@@ -80,6 +83,23 @@ func (s *Store) Dir(v journal.Version) string {
 func (s *Store) File(v journal.Version) string {
 	if checkName(v) != nil {
 		return ""
+	}
+	if v.Format != "" {
+		return filepath.Join(s.tree(v), filepath.FromSlash(v.Main))
+	}
+	return filepath.Join(s.tree(v), v.File)
+}
+
+func (s *Store) Artifact(v journal.Version) string {
+	if checkName(v) != nil {
+		return ""
+	}
+	return s.artifact(v)
+}
+
+func (s *Store) artifact(v journal.Version) string {
+	if v.Format != "" {
+		return filepath.Join(s.home(v), "archive")
 	}
 	return filepath.Join(s.tree(v), v.File)
 }
@@ -118,6 +138,10 @@ func checkName(v journal.Version) error {
 		return fmt.Errorf("%w: digest %.120q", ErrName, v.Digest)
 	case !fileForm.MatchString(v.File) || len(v.File) > maxName:
 		return fmt.Errorf("%w: file %.120q", ErrName, v.File)
+	case v.Format == "":
+		return nil
+	case !archive.Format(v.Format).Known() || archive.CheckPath(v.Main) != nil:
+		return fmt.Errorf("%w: program %.120q in an archive of format %.20q", ErrName, v.Main, v.Format)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"path/filepath"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
@@ -63,16 +64,42 @@ func (s *Store) verifyTree(ctx context.Context, home string, rec seal) error {
 			return err
 		}
 	}
-	entries, err := s.disk.ReadDir(tree)
-	if err != nil {
+	if err := s.verifyNames(tree, rec); err != nil {
 		return err
 	}
-	if len(entries) != len(rec.Files) {
-		return fmt.Errorf("%w: %d files in %s, the seal names %d", ErrDamaged, len(entries), tree, len(rec.Files))
-	}
-	for _, want := range rec.Files { // as many as there are, so none is there that is not named
-		if err := s.verifyFile(ctx, filepath.Join(tree, want.Path), want); err != nil {
+	for _, want := range rec.Files {
+		if err := s.verifyFile(ctx, filepath.Join(tree, filepath.FromSlash(want.Path)), want); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// verifyNames checks that nothing is in the tree that the seal does not name, folders included.
+func (s *Store) verifyNames(tree string, rec seal) error {
+	named := map[string]bool{} // true is a file
+	folders := []string{"."}
+	for _, f := range rec.Files {
+		named[f.Path] = true
+		for dir := path.Dir(f.Path); dir != "."; dir = path.Dir(dir) {
+			if _, seen := named[dir]; seen {
+				break
+			}
+			named[dir], folders = false, append(folders, dir)
+		}
+	}
+	for _, dir := range folders {
+		entries, err := s.disk.ReadDir(filepath.Join(tree, filepath.FromSlash(dir)))
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("%w: folder %s of %s is missing", ErrDamaged, dir, tree)
+		}
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			if file, known := named[path.Join(dir, e.Name())]; !known || file == e.IsDir() {
+				return fmt.Errorf("%w: %s in %s is not what the seal names", ErrDamaged, path.Join(dir, e.Name()), tree)
+			}
 		}
 	}
 	return nil
