@@ -32,7 +32,7 @@ func (w *workspace) addPatches(ctx context.Context, set *manifest.Set, channel s
 	}
 	for i := range release.Artifacts {
 		a := &release.Artifacts[i]
-		if a.SizeBytes > patchLargest {
+		if a.SizeBytes > patchLargest || a.Format != "" { // of a packed file hardly a byte stays the same
 			continue
 		}
 		bases := basesOf(*a, older)
@@ -87,7 +87,7 @@ func basesOf(a manifest.Artifact, older []manifest.Release) (bases []manifest.Ar
 	seen := map[string]bool{a.SHA256: true}
 	for _, r := range older {
 		base, there := r.Artifact(a.OS, a.Arch)
-		if !there || seen[base.SHA256] || base.SizeBytes > patchLargest || len(bases) == manifest.MaxPatches {
+		if !there || base.Format != "" || seen[base.SHA256] || base.SizeBytes > patchLargest || len(bases) == manifest.MaxPatches {
 			continue
 		}
 		seen[base.SHA256] = true

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 // Base opens the sealed file that has this digest, whichever version it belongs to, for a patch to start from.
@@ -35,18 +36,18 @@ func (s *Store) base(ctx context.Context, digest string) (durable.File, error) {
 		}
 		rec, err := s.readSeal(filepath.Join(s.dir, name))
 		if err == nil && rec.Version.Digest == digest {
-			return s.openChecked(ctx, filepath.Join(s.dir, name, "tree"), rec.Files[0])
+			return s.openChecked(ctx, rec.Version)
 		}
 	}
 	return nil, ErrNotSealed
 }
 
-func (s *Store) openChecked(ctx context.Context, tree string, want sealedFile) (durable.File, error) {
-	f, err := s.disk.OpenFile(filepath.Join(tree, want.Path), 0, 0)
+func (s *Store) openChecked(ctx context.Context, v journal.Version) (durable.File, error) {
+	f, err := s.disk.OpenFile(s.artifact(v), 0, 0)
 	if err != nil {
 		return nil, err
 	}
-	err = checkFile(ctx, f, want.SizeBytes, want.SHA256)
+	err = checkFile(ctx, f, v.SizeBytes, v.Digest)
 	if errors.Is(err, ErrNotStaged) || errors.Is(err, ErrDigest) {
 		err = fmt.Errorf("%w: %w", ErrDamaged, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -75,6 +76,12 @@ func TestArchiveOnThisMachine(t *testing.T) {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
+	f, err := s.Base(t.Context(), v.Digest)
+	must(t, err)
+	if base, err := io.ReadAll(f); err != nil || !bytes.Equal(base, b) {
+		t.Errorf("the base of a patch: %d bytes, %v", len(base), err)
+	}
+	must(t, f.Close())
 	if again, err := s.Named(v.Number, v.Digest); err != nil || again != v {
 		t.Errorf("%+v, %v", again, err)
 	}
