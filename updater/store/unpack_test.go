@@ -78,7 +78,7 @@ func TestArchiveOnThisMachine(t *testing.T) {
 	}
 	f, err := s.Base(t.Context(), v.Digest)
 	must(t, err)
-	if base, err := io.ReadAll(f); err != nil || !bytes.Equal(base, b) {
+	if base, err := io.ReadAll(io.NewSectionReader(f, 0, v.SizeBytes)); err != nil || !bytes.Equal(base, b) {
 		t.Errorf("the base of a patch: %d bytes, %v", len(base), err)
 	}
 	must(t, f.Close())
