@@ -18,7 +18,7 @@ import (
 
 const smallest = `product = "acme"
 [repository]
-url = "/srv/repo"
+url = "https://example.com/repo"
 root = "root.json"
 [state]
 dir = "state"
@@ -31,7 +31,7 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	want := defaultConfig()
 	want.File, want.Product = "/etc/acme/launcher.toml", "acme"
-	want.Repository.URL, want.Repository.Root = "/srv/repo", "/etc/acme/root.json"
+	want.Repository.URL, want.Repository.Root = "https://example.com/repo", "/etc/acme/root.json"
 	want.State.Dir, want.Payload.Data = "/etc/acme/state", "/etc/acme/state/data"
 	want.Payload.User = "same"
 	want.Traffic = TrafficConfig{Mode: "handoff", Strategy: "parallel"}

@@ -17,7 +17,7 @@ import (
 // reloadText is a configuration of which a test changes a little.
 const reloadText = `product = "acme-agent"
 [repository]
-url = "/srv/releases"
+url = "https://example.com/releases"
 root = "root.json"
 poll = "5m"
 [state]

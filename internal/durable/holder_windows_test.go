@@ -29,6 +29,9 @@ func TestHeldFileIsBlamed(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	t.Log(err)
+	if _, err := OS().OpenFile(name, os.O_RDWR, 0); err == nil || !strings.Contains(err.Error(), "held by") && !strings.Contains(err.Error(), "holder unknown") {
+		t.Errorf("opened without the right to write: %v", err)
+	}
 	if err := windows.CloseHandle(h); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,9 @@ func (osDisk) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 		f, err = os.OpenFile(name, flag, perm)
 		return err
 	})
+	if busy(err) { // and not one that was refused: that is nobody's open file
+		err = blame(err, name, holders)
+	}
 	if err != nil {
 		return nil, err // and not a File that holds a nil *os.File
 	}

@@ -26,10 +26,11 @@ func retry(limit time.Duration, op func() error) error {
 	}
 }
 
-func transient(err error) bool {
-	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) ||
-		errors.Is(err, windows.ERROR_LOCK_VIOLATION) ||
-		errors.Is(err, windows.ERROR_ACCESS_DENIED)
+func transient(err error) bool { return busy(err) || errors.Is(err, windows.ERROR_ACCESS_DENIED) }
+
+// busy is what Windows says of a file that somebody has open.
+func busy(err error) bool {
+	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_LOCK_VIOLATION)
 }
 
 // syncDir flushes a directory. FlushFileBuffers wants a handle with write access, and CreateFile gives one
