@@ -60,28 +60,37 @@ func (r *Repository) download(ctx context.Context, d durable.Disk, w Want, dst s
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	err = r.persist(ctx, r.o.Attempts, func() error {
+	err = r.persist(ctx, rounds{r.o.Attempts, func() int64 { return p.have }}, func(src named) error {
 		progress(p.have, w.SizeBytes)
-		if err := r.fill(ctx, p, w, progress); err != nil {
-			return err
+		err := complete(ctx, src, p, w, progress)
+		if errors.Is(err, errPieces) { // from one hand, or one liar among the mirrors could spoil all
+			err = complete(ctx, src, p, w, progress)
 		}
-		return p.finish(w)
+		return err
 	})
-	if errors.Is(err, ErrDigest) {
+	if errors.Is(err, ErrDigest) && p.have == 0 {
 		return errors.Join(err, p.remove())
 	}
 	return errors.Join(err, p.close())
 }
 
+// complete makes one attempt at a source, and checks what is there then.
+func complete(ctx context.Context, src named, p *part, w Want, progress func(done, total int64)) error {
+	if err := fill(ctx, src, p, w, progress); err != nil {
+		return err
+	}
+	return p.finish(w)
+}
+
 // fill makes one attempt to complete the part.
-func (r *Repository) fill(ctx context.Context, p *part, w Want, progress func(done, total int64)) error {
+func fill(ctx context.Context, src named, p *part, w Want, progress func(done, total int64)) error {
 	if p.have == w.SizeBytes && p.pieces > 0 {
 		return nil // an earlier call was interrupted between the last byte and the check
 	}
-	s, err := r.src.open(ctx, w.Name, p.have, p.tag)
+	s, err := src.open(ctx, w.Name, p.have, p.tagOf(src))
 	if errors.Is(err, errNoRange) {
 		if err := p.restart(); err != nil {
-			return err
+			return localError{err}
 		}
 		return passing{errNoRange} // the next attempt asks for all of it
 	}
@@ -96,8 +105,8 @@ func (r *Repository) fill(ctx context.Context, p *part, w Want, progress func(do
 	if s.total >= 0 && s.total < w.SizeBytes {
 		return fmt.Errorf("%w: the server has %d bytes, %d are signed", ErrTruncated, s.total, w.SizeBytes)
 	}
-	if err := p.begin(s, w.SizeBytes); err != nil {
-		return err
+	if err := p.begin(src, s, w.SizeBytes); err != nil {
+		return localError{err}
 	}
 	return p.copy(s.body, w.SizeBytes, progress)
 }

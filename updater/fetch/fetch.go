@@ -6,7 +6,10 @@
 // and they are on the disk. What has arrived is kept, so an interrupted download goes on where it stopped,
 // also after a restart; kept bytes are hashed again, because after a power cut they may be anything.
 //
-// fetch does not decide what to fetch, verifies no signature, and does not choose between mirrors.
+// Mirrors hold the same files. They are asked in order, file by file, and a part goes on from whichever has it.
+//
+// fetch does not decide what to fetch, and verifies no signature: which of several mirrors tells the truth about
+// what is new is for its caller to find out (Sources).
 package fetch
 
 import (
@@ -15,10 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"net/http"
-	"net/url"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"time"
@@ -41,9 +41,14 @@ var (
 type Options struct {
 	Timeout  time.Duration // for an answer to begin, and between two of its bytes; default 30 s
 	MinRate  int64         // bytes per second, on average after the first Timeout; default 8 KiB/s
-	Attempts int           // of one download when the transfer breaks; default 5
+	Attempts int           // in a row that bring nothing, of one download when the transfer breaks; default 5
 	Backoff  time.Duration // after the first of them, doubled each time up to 10 s; default 500 ms
-	Client   *http.Client  // its Transport, Timeout and Jar are used; default is a client of our own
+	MaxRate  int64         // bytes per second of all its transfers together; default no limit
+	Client   *http.Client  // its Transport, Timeout and Jar are used; default is one with Transport()
+	Mirrors  []string      // addresses where the same files are, asked in order when the first cannot serve one
+
+	// Skipped is told of every try at one of several sources that failed; may be nil.
+	Skipped func(address string, err error)
 }
 
 const longestBackoff = 10 * time.Second
@@ -54,8 +59,14 @@ const getAttempts = 2
 
 // Repository is where files are fetched from. It is safe for concurrent use.
 type Repository struct {
-	o   Options
-	src source
+	o    Options
+	srcs []named // the repository and then its mirrors
+}
+
+// named is a source with the address that it was opened with.
+type named struct {
+	source
+	address string
 }
 
 // source is a kind of repository.
@@ -78,8 +89,9 @@ type passing struct{ error }
 
 func (p passing) Unwrap() error { return p.error }
 
-// Open takes the address of a repository: http, https or file (file:///path), or an absolute path. It
-// does not look whether anything is there.
+// Open takes the address of a repository: http, https or file (file:///path, and on Windows
+// file://server/share/path), or an absolute path (on Windows also \\server\share\path). It does not look
+// whether anything is there.
 func Open(address string, o Options) (*Repository, error) {
 	if o.Timeout <= 0 {
 		o.Timeout = 30 * time.Second
@@ -93,29 +105,32 @@ func Open(address string, o Options) (*Repository, error) {
 	if o.Backoff <= 0 {
 		o.Backoff = 500 * time.Millisecond
 	}
-	if filepath.IsAbs(address) {
-		return &Repository{o, folder(address)}, nil
+	r := &Repository{o: o}
+	for _, a := range append([]string{address}, o.Mirrors...) {
+		src, err := parse(a, o)
+		if err != nil {
+			return nil, err
+		}
+		r.srcs = append(r.srcs, named{src, a})
 	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return nil, fmt.Errorf("address of the repository: %w", err)
+	if o.MaxRate > 0 {
+		meter(r.srcs, o.MaxRate)
 	}
-	switch {
-	case (u.Scheme == "http" || u.Scheme == "https") && u.Host != "":
-		return &Repository{o, newWeb(u, o)}, nil
-	case u.Scheme == "file" && (u.Host == "" || u.Host == "localhost") && u.Path != "":
-		return &Repository{o, folder(filePath(u.Path))}, nil
-	}
-	return nil, fmt.Errorf("address of the repository %q: give an http:// or https:// URL, file:///PATH, or an absolute path", u.Redacted())
+	return r, nil
 }
 
-// filePath turns the path of a file URL into one of this system: on Windows /C:/repo is C:\repo.
-func filePath(p string) string {
-	if trimmed := filepath.FromSlash(strings.TrimPrefix(p, "/")); filepath.VolumeName(trimmed) != "" {
-		return trimmed
+// Sources are the repository and its mirrors, each by itself, in order: for who has to verify what all files of
+// one of them say together.
+func (r *Repository) Sources() []*Repository {
+	var list []*Repository
+	for _, s := range r.srcs {
+		list = append(list, &Repository{r.o, []named{s}})
 	}
-	return filepath.FromSlash(p)
+	return list
 }
+
+// Address is what the repository, without its mirrors, was opened with.
+func (r *Repository) Address() string { return r.srcs[0].address }
 
 // names are all that is ever asked for: nothing to escape, nothing that climbs.
 var names = regexp.MustCompile(`^[a-z0-9][A-Za-z0-9._/-]{0,511}$`)
@@ -132,8 +147,8 @@ func (r *Repository) Get(ctx context.Context, name string, maxBytes int64) (b []
 	if err := checkName(name); err != nil {
 		return nil, err
 	}
-	err = r.persist(ctx, min(r.o.Attempts, getAttempts), func() error {
-		b, err = r.get(ctx, name, maxBytes)
+	err = r.persist(ctx, rounds{fruitless: min(r.o.Attempts, getAttempts)}, func(src named) error {
+		b, err = get(ctx, src, name, maxBytes)
 		return err
 	})
 	if err != nil {
@@ -142,8 +157,8 @@ func (r *Repository) Get(ctx context.Context, name string, maxBytes int64) (b []
 	return b, nil
 }
 
-func (r *Repository) get(ctx context.Context, name string, maxBytes int64) ([]byte, error) {
-	s, err := r.src.open(ctx, name, 0, "")
+func get(ctx context.Context, src source, name string, maxBytes int64) ([]byte, error) {
+	s, err := src.open(ctx, name, 0, "")
 	if err != nil {
 		return nil, err
 	}
@@ -170,29 +185,4 @@ func broken(err error, have, total int64) error {
 		return passing{fmt.Errorf("%w: it ended after %d of %d bytes", ErrTruncated, have, total)}
 	}
 	return passing{fmt.Errorf("after %d of %d bytes: %w", have, total, err)}
-}
-
-// persist calls try until it succeeds, fails for good, or has failed attempts times.
-func (r *Repository) persist(ctx context.Context, attempts int, try func() error) error {
-	backoff := r.o.Backoff
-	for attempt := 1; ; attempt++ {
-		err := try()
-		if ctx.Err() != nil && err != nil {
-			return context.Cause(ctx)
-		}
-		var p passing
-		if err == nil || !errors.As(err, &p) {
-			return err
-		}
-		if attempt >= attempts {
-			return fmt.Errorf("%w (tried %d times)", err, attempt)
-		}
-		// Spread, or every host that a failing server turned away comes back at the same moment.
-		select {
-		case <-time.After(backoff/2 + rand.N(backoff)):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		backoff = min(2*backoff, longestBackoff)
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 )
@@ -25,6 +26,7 @@ type part struct {
 	sum    hash.Hash // of the first have bytes
 	pieces int       // transfers that these bytes came from; 2 if unknown
 	tag    string    // ETag of the file that they belong to
+	origin string    // address of the source whose tag that is
 }
 
 // openPart opens what an earlier call left, and hashes it, or makes a new file.
@@ -70,10 +72,20 @@ func (p *part) rehash(ctx context.Context, size int64) error {
 		}
 	}
 	p.pieces = 2 // at least: nobody knows how often it was interrupted, or whether power was cut
-	if tag, err := durable.ReadFile(p.d, p.tagName(), 1<<10); err == nil {
-		p.tag = strong(string(tag)) // without it the digest alone tells whether the pieces fit
+	if b, err := durable.ReadFile(p.d, p.tagName(), 4<<10); err == nil {
+		tag, origin, _ := strings.Cut(string(b), "\n")
+		p.tag, p.origin = strong(tag), origin // without it the digest alone tells whether the pieces fit
 	}
 	return nil
+}
+
+// tagOf is the tag to go on with at a source. Another mirror has tags of its own; whether its file is the same,
+// the digest will tell.
+func (p *part) tagOf(src named) string {
+	if p.origin != src.address {
+		return ""
+	}
+	return p.tag
 }
 
 func (p *part) tagName() string { return p.name + ".etag" }
@@ -86,14 +98,14 @@ func (p *part) restart() error {
 	if _, err := p.f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	p.have, p.pieces, p.tag = 0, 0, ""
+	p.have, p.pieces, p.tag, p.origin = 0, 0, "", ""
 	p.sum.Reset()
 	return p.removeTag()
 }
 
 // begin makes the part ready for the bytes of s. A new tag is on disk before the first byte of its file; if
 // a crash leaves bytes with another's tag all the same, the digest will not be right and all is fetched again.
-func (p *part) begin(s *stream, size int64) error {
+func (p *part) begin(src named, s *stream, size int64) error {
 	if s.from != p.have { // the server starts at 0, because it knows no ranges or has another file now
 		if err := p.restart(); err != nil {
 			return err
@@ -106,8 +118,8 @@ func (p *part) begin(s *stream, size int64) error {
 	if p.have > 0 || s.tag == "" {
 		return nil
 	}
-	p.tag = s.tag
-	return durable.WriteFile(p.d, p.tagName(), []byte(s.tag), 0o600)
+	p.tag, p.origin = s.tag, src.address
+	return durable.WriteFile(p.d, p.tagName(), []byte(s.tag+"\n"+src.address), 0o600)
 }
 
 // allocate takes the space of the whole file, so that a full disk shows before the bytes are fetched and not
@@ -128,12 +140,14 @@ func (p *part) append(b []byte) error {
 		return nil
 	}
 	if _, err := p.f.Write(b); err != nil {
-		return fmt.Errorf("write after %d bytes: %w", p.have, err)
+		return localError{fmt.Errorf("write after %d bytes: %w", p.have, err)}
 	}
 	p.sum.Write(b)
 	p.have += int64(len(b))
 	return nil
 }
+
+var errPieces = errors.New("the pieces of several transfers do not fit together: starting over")
 
 // finish checks the digest and makes the file durable.
 func (p *part) finish(w Want) error {
@@ -141,19 +155,17 @@ func (p *part) finish(w Want) error {
 		if p.pieces > 1 {
 			// Pieces of different files, or bytes that a power cut spoiled, are no evidence against what is signed.
 			if err := p.restart(); err != nil {
-				return err
+				return localError{err}
 			}
-			return passing{errors.New("the pieces of several transfers do not fit together: starting over")}
+			return passing{errPieces}
 		}
-		return fmt.Errorf("%w: sha256 is %s, signed is %s", ErrDigest, got, w.SHA256)
+		err := fmt.Errorf("%w: sha256 is %s, signed is %s", ErrDigest, got, w.SHA256)
+		return errors.Join(err, p.restart())
 	}
-	if err := p.f.Sync(); err != nil {
-		return err
+	if err := errors.Join(p.f.Sync(), p.d.SyncDir(filepath.Dir(p.name)), p.removeTag()); err != nil {
+		return localError{err}
 	}
-	if err := p.d.SyncDir(filepath.Dir(p.name)); err != nil {
-		return err
-	}
-	return p.removeTag()
+	return nil
 }
 
 func (p *part) removeTag() error {

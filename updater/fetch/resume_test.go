@@ -96,7 +96,7 @@ func TestDownloadMakesTheBestOfWhatItFinds(t *testing.T) {
 				os.WriteFile(dst, []byte(c.part), 0o600)
 			}
 			if c.tag != "" {
-				os.WriteFile(dst+".etag", []byte(c.tag), 0o600)
+				os.WriteFile(dst+".etag", []byte(c.tag+"\n"+s.URL), 0o600)
 			}
 			if err := open(t, s.URL, quick).Download(t.Context(), durable.OS(), want(data), dst, nil); err != nil {
 				t.Fatal(err)

@@ -35,10 +35,7 @@ func newWeb(base *url.URL, o Options) *web {
 		*client = *o.Client
 	}
 	if client.Transport == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.DisableCompression = true // the length and digest are those of the bytes as they are stored
-		t.MaxResponseHeaderBytes = 64 << 10
-		client.Transport = t
+		client.Transport = Transport()
 	}
 	client.CheckRedirect = func(req *http.Request, via []*http.Request) error {
 		if len(via) > maxRedirects {
@@ -50,6 +47,16 @@ func newWeb(base *url.URL, o Options) *web {
 		return nil
 	}
 	return &web{base: base, client: client, o: o}
+}
+
+// Transport is how web servers are asked: directly, whatever the environment says of proxies, and trusting
+// whom the system trusts. The caller may change both.
+func Transport() *http.Transport {
+	t := http.DefaultTransport.(*http.Transport).Clone()
+	t.Proxy = nil
+	t.DisableCompression = true // the length and digest are those of the bytes as they are stored
+	t.MaxResponseHeaderBytes = 64 << 10
+	return t
 }
 
 func (w *web) open(ctx context.Context, name string, from int64, tag string) (*stream, error) {
