@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -30,7 +31,7 @@ func (a *app) configCheck() (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.checkMachine(); err != nil {
+	if err := errors.Join(cfg.checkMachine(), cfg.checkLine()); err != nil {
 		return nil, err
 	}
 	return said{cfg.File + " is right"}, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
+	"github.com/turnstone-go/turnstone/updater/store"
 )
 
 // reapCmd ends the payloads that a launcher left which does not come back. A service manager runs it after
@@ -127,6 +128,7 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 		steps = append(steps, s)
 	}
 	look("configuration", cfg.File, cfg.checkMachine())
+	look("line to the repository", "", cfg.checkLine())
 	if cfg.Payload.User == child.Same && host.Privileged() {
 		look("account of the payload", "", errors.New("payload.user = \"same\": a broken payload has all rights of the launcher; name an account of its own ("+child.AccountHint+")"))
 	}
@@ -159,6 +161,9 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 func hasRoom(dir string) error {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil // install makes it
+	}
+	if err := durable.Room(durable.OS(), dir, store.ReserveBytes); err != nil {
+		return err
 	}
 	f, err := os.CreateTemp(dir, "doctor-")
 	if err != nil {

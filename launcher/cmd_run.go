@@ -84,6 +84,9 @@ func (m managed) allowed(cfg Config, log *slog.Logger) error {
 	if err := cfg.checkMachine(); err != nil {
 		return err
 	}
+	if err := cfg.checkLine(); err != nil {
+		log.Error("the service runs, and its updates wait until this is mended and the launcher started again", "err", err)
+	}
 	if !m.by {
 		return nil
 	}

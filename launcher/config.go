@@ -42,6 +42,14 @@ type RepositoryConfig struct {
 	Channel string        `toml:"channel"` // default "stable"
 	Root    string        `toml:"root"`    // file with the first trusted root.json
 	Poll    time.Duration `toml:"poll"`    // default 5m
+
+	Mirrors    []string `toml:"mirrors"`     // where the same files are, asked in this order after URL
+	Proxy      string   `toml:"proxy"`       // http, https or socks5 URL, or "environment"; default none
+	ProxyLogin string   `toml:"proxy_login"` // file with user:password
+	CA         string   `toml:"ca"`          // PEM file: who is believed about web servers; default the system's
+	ClientCert string   `toml:"client_cert"` // PEM file that this host shows to them
+	ClientKey  string   `toml:"client_key"`  // PEM file, of the certificate
+	MaxRate    Rate     `toml:"max_rate"`    // of downloads; default no limit
 }
 
 // StateConfig is the folder that the launcher alone writes.
@@ -209,7 +217,9 @@ func (c *Config) finish(doc *document, root bool) {
 		}
 	}
 	absolute(&c.State.Dir)
-	absolute(&c.Repository.Root)
+	for _, file := range []*string{&c.Repository.Root, &c.Repository.ProxyLogin, &c.Repository.CA, &c.Repository.ClientCert, &c.Repository.ClientKey} {
+		absolute(file)
+	}
 	orElse(&c.Payload.Data, c.stateFile("data"))
 	absolute(&c.Payload.Data)
 	if c.State.Dir != "" {

@@ -18,6 +18,7 @@ import (
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
 	"github.com/turnstone-go/turnstone/manifest"
+	"github.com/turnstone-go/turnstone/updater/fetch"
 )
 
 // kind is what a payload can do; the first of each list, and the probe, are the defaults.
@@ -80,25 +81,78 @@ func (d *document) checkName(path, name, advice string) {
 }
 
 func (d *document) checkRepository(c *Config) {
-	const advice = `name where releases are published: url = "https://updates.example.com/agent" or an absolute path`
 	r := c.Repository
-	u, err := url.Parse(r.URL)
-	switch {
-	case r.URL == "":
-		d.bad("repository.url", advice, "missing")
-	case filepath.IsAbs(r.URL):
-	case err != nil || !slices.Contains([]string{"http", "https", "file"}, u.Scheme):
-		d.bad("repository.url", advice, "not an http, https or file URL, nor an absolute path")
-	case u.Scheme != "file" && u.Host == "":
-		d.bad("repository.url", advice, "has no host")
-	case u.User != nil:
-		d.bad("repository.url", "leave the password out: releases are trusted by their signatures", "has a user name in it")
+	if r.URL == "" {
+		d.bad("repository.url", addressAdvice, "missing")
+	} else {
+		d.checkAddress("repository.url", r.URL)
+	}
+	seen := map[string]bool{r.URL: true}
+	for i, m := range r.Mirrors {
+		path := fmt.Sprintf("repository.mirrors[%d]", i)
+		d.checkAddress(path, m)
+		if seen[m] {
+			d.bad(path, "name each place once", "used twice")
+		}
+		seen[m] = true
+	}
+	if len(r.Mirrors) > maxMirrors {
+		d.bad("repository.mirrors", "name the nearest ones", "more than %d", maxMirrors)
 	}
 	d.checkSigned("repository.channel", r.Channel, `name a channel of the repository: channel = "stable"`)
 	if r.Root == "" {
 		d.bad("repository.root", `name the vendor's first root: root = "root.json" (release init writes it)`, "missing")
 	}
 	d.between("repository.poll", r.Poll, time.Second, 7*24*time.Hour)
+	d.checkProxy(r)
+	switch {
+	case r.ClientCert == "" && r.ClientKey != "":
+		d.bad("repository.client_key", "name its certificate too, or remove the key", "is the key of no certificate")
+	case r.ClientCert != "" && r.ClientKey == "":
+		d.bad("repository.client_cert", "name its key too: client_key = \"client.key\"", "has no key")
+	}
+	if r.MaxRate != 0 && r.MaxRate < 1<<10 {
+		d.bad("repository.max_rate", `use at least "1KiB" a second`, "out of range")
+	}
+}
+
+// maxMirrors is how many places are asked at most before a file is called missing.
+const maxMirrors = 16
+
+const addressAdvice = `name where releases are published: url = "https://updates.example.com/agent" or an absolute path`
+
+func (d *document) checkAddress(path, address string) {
+	u, err := url.Parse(address)
+	switch {
+	case filepath.IsAbs(address):
+	case strings.HasPrefix(address, `\\`):
+		d.bad(path, "mount the share, and give the absolute path", "shares are named so on Windows only")
+	case err != nil || !slices.Contains([]string{"http", "https", "file"}, u.Scheme):
+		d.bad(path, addressAdvice, "not an http, https or file URL, nor an absolute path")
+	case u.Scheme != "file" && u.Host == "":
+		d.bad(path, addressAdvice, "has no host")
+	case u.User != nil:
+		d.bad(path, "leave the password out: releases are trusted by their signatures", "has a user name in it")
+	default:
+		if err := fetch.CheckAddress(address); err != nil {
+			d.bad(path, addressAdvice, "%v", err)
+		}
+	}
+}
+
+func (d *document) checkProxy(r RepositoryConfig) {
+	u, err := url.Parse(r.Proxy)
+	switch {
+	case r.Proxy == "" && r.ProxyLogin == "":
+	case r.Proxy == "" || r.Proxy == proxyFromEnvironment:
+		if r.ProxyLogin != "" {
+			d.bad("repository.proxy_login", `name the proxy: proxy = "http://proxy.example.com:3128"`, "is for a proxy that is named")
+		}
+	case err != nil || !slices.Contains([]string{"http", "https", "socks5"}, u.Scheme) || u.Host == "" || strings.Trim(u.Path, "/") != "":
+		d.bad("repository.proxy", `write proxy = "http://proxy.example.com:3128" (or https, socks5), or proxy = "environment"`, "not a proxy")
+	case u.User != nil:
+		d.bad("repository.proxy", `put user:password into a file of its own: proxy_login = "proxy.login"`, "has a user name in it")
+	}
 }
 
 func (d *document) checkListen(c *Config) {

@@ -61,7 +61,11 @@ func (d *document) value(path string, from any, to reflect.Value) {
 	if u, ok := to.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		s, isText := from.(string)
 		if !isText || u.UnmarshalText([]byte(s)) != nil {
-			d.bad(path, `use "debug", "info", "warn" or "error"`, "not a level")
+			if _, rate := u.(*Rate); rate {
+				d.bad(path, `write a whole number with its unit in quotes: "500kB" or "2MiB" (a second)`, "not a rate")
+			} else {
+				d.bad(path, `use "debug", "info", "warn" or "error"`, "not a level")
+			}
 		}
 		return
 	}

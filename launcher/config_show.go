@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"slices"
@@ -87,11 +88,7 @@ func tomlValue(v reflect.Value) string {
 		return tomlText(exact(time.Duration(v.Int())))
 	}
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
-		text, err := m.MarshalText()
-		if err != nil {
-			panic("launcher: internal error: " + err.Error())
-		}
-		return tomlText(strings.ToLower(string(text)))
+		return tomlText(plainText(m))
 	}
 	switch v.Kind() {
 	case reflect.String:
@@ -113,6 +110,18 @@ func tomlValue(v reflect.Value) string {
 	}
 }
 
+// plainText is a level or a rate as people write it.
+func plainText(m encoding.TextMarshaler) string {
+	text, err := m.MarshalText()
+	if err != nil {
+		panic("launcher: internal error: " + err.Error())
+	}
+	if _, level := m.(slog.Level); level {
+		return strings.ToLower(string(text))
+	}
+	return string(text)
+}
+
 // tomlText quotes a text. JSON's escapes are a part of TOML's; only DEL, which TOML forbids bare, is not
 // escaped there.
 func tomlText(s string) string {
@@ -131,8 +140,7 @@ func treeConfig(v reflect.Value) any {
 		return exact(time.Duration(v.Int()))
 	}
 	if m, ok := v.Interface().(encoding.TextMarshaler); ok {
-		text, _ := m.MarshalText() // a level always has a text
-		return strings.ToLower(string(text))
+		return plainText(m)
 	}
 	switch {
 	case v.Kind() == reflect.Struct:

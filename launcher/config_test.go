@@ -64,6 +64,13 @@ url = "https://updates.example.com/agent"
 channel = "beta"
 root = "/etc/acme/root.json"
 poll = "90s"
+mirrors = ["https://eu.example.com/agent", "/mnt/releases"]
+proxy = "http://proxy.example.com:3128"
+proxy_login = "/etc/acme/proxy.login"
+ca = "/etc/acme/ca.pem"
+client_cert = "/etc/acme/client.pem"
+client_key = "/etc/acme/client.key"
+max_rate = "1500kB"
 
 [state]
 dir = "/var/lib/acme"

@@ -40,7 +40,9 @@ func openFeed(d durable.Disk, cfg Config) (*feed, error) {
 	if f.client, err = manifest.Open(d, cfg.stateFile("trust"), root, f.host); err != nil {
 		return nil, fmt.Errorf("open the trust folder: %w", err)
 	}
-	if f.source, err = fetch.Open(cfg.Repository.URL, fetch.Options{}); err != nil {
+	address, o := cfg.Repository.sources()
+	o.Skipped = f.skipped
+	if f.source, err = fetch.Open(address, o); err != nil {
 		return nil, fmt.Errorf("open the repository: %w", err)
 	}
 	if view, err := f.client.Cached(); err == nil { // else there is none yet: a fresh install
@@ -51,9 +53,13 @@ func openFeed(d durable.Disk, cfg Config) (*feed, error) {
 
 // Check reads the channel again.
 func (f *feed) Check(ctx context.Context) (policy.Offers, error) {
-	view, err := f.client.Refresh(ctx, f.source)
+	var view *manifest.View
+	err := f.anyOf(ctx, func(src *fetch.Repository) (err error) {
+		view, err = f.client.Refresh(ctx, src)
+		return err
+	})
 	if err != nil {
-		return policy.Offers{}, refused(err)
+		return policy.Offers{}, err
 	}
 	f.mu.Lock()
 	f.view = view
@@ -75,9 +81,13 @@ func offers(v *manifest.View) policy.Offers {
 
 // Resolve finds this platform's artifact in a verified release document.
 func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, error) {
-	r, err := f.client.Release(ctx, f.source, number)
+	var r manifest.Release
+	err := f.anyOf(ctx, func(src *fetch.Repository) (err error) {
+		r, err = f.client.Release(ctx, src, number)
+		return err
+	})
 	if err != nil {
-		return policy.Release{}, refused(err)
+		return policy.Release{}, err
 	}
 	a, ok := r.Artifact(f.host.OS, f.host.Arch)
 	if !ok {

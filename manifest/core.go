@@ -156,6 +156,9 @@ func (w *core) timestamp() error {
 		return err
 	}
 	_, err = w.set.UpdateTimestamp(data)
+	if errors.Is(err, &metadata.ErrBadVersionNumber{}) && w.older(data) {
+		return fmt.Errorf("%s: %w (%v)", timestampName, ErrOlder, err)
+	}
 	if err != nil && !errors.Is(err, &metadata.ErrEqualVersionNumber{}) {
 		return fromTUF(timestampName, err)
 	}
@@ -164,6 +167,13 @@ func (w *core) timestamp() error {
 		return nil
 	}
 	return w.verified(RoleTimestamp, File{Name: timestampName, Data: data})
+}
+
+// older says whether a timestamp that was refused for a version number, and whose signatures hold therefore, is
+// itself the older one. The other reason would be what it says about the snapshot.
+func (w *core) older(data []byte) bool {
+	m, err := (&metadata.Metadata[metadata.TimestampType]{}).FromBytes(data)
+	return err == nil && w.set.Timestamp != nil && m.Signed.Version < w.set.Timestamp.Signed.Version
 }
 
 // snapshot loads the kept one first, so that the new one can drop or lower nothing that it lists. What it

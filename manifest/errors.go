@@ -21,6 +21,9 @@ var (
 	ErrExpired = refusal("signed metadata has expired; the vendor must publish anew, or this machine's clock is wrong")
 	// ErrRollback is a version number lower than one already seen, or other than the one signed above it.
 	ErrRollback = refusal("wrong version number")
+	// ErrOlder is a genuine timestamp of lower version than one already seen: a mirror that was left behind, or one
+	// that replays. It is an ErrRollback.
+	ErrOlder = fmt.Errorf("%w: older than what is known here", ErrRollback)
 	// ErrMismatch is bytes whose length or digest is not the signed one.
 	ErrMismatch = refusal("length or digest differs from the signed one")
 	// ErrPath is a target outside the path rule or outside its role's folder.

@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"crypto/sha512"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,9 @@ func (a attack) run(t *testing.T, kind string) {
 	}
 	c, _, err := try(a.evil)
 	refused(t, err, a.want)
+	if is, should := errors.Is(err, ErrOlder), a.name == "older timestamp"; is != should {
+		t.Errorf("called older: %v, want %v", is, should)
+	}
 	if a.fresh || strings.HasPrefix(a.name, "release ") {
 		return
 	}

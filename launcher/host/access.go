@@ -9,6 +9,9 @@ func CheckFile(name string) error { return checkFile(name) }
 // LocalSystem on Windows.
 func Privileged() bool { return privileged() }
 
+// CheckSecret returns nil if nobody but its owner can read the file. On Windows the folder's access list decides.
+func CheckSecret(name string) error { return checkSecret(name) }
+
 // LetIn lets the members of a group walk through our folder to what is open to them inside, and not list it. A
 // folder that everybody may walk through stays so. On Windows nobody walks: a pipe is in no folder.
 func LetIn(dir, group string) error { return letIn(dir, group) }

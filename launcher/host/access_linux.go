@@ -38,6 +38,17 @@ func checkFile(name string) error {
 	return nil
 }
 
+func checkSecret(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%w: others can use %s, which has mode %04o: chmod 600 %s", ErrUnsafe, name, mode, name)
+	}
+	return nil
+}
+
 func letIn(dir, group string) error {
 	info, err := os.Stat(dir)
 	if err != nil {

@@ -29,4 +29,6 @@ func checkFile(name string) error {
 	return judge(append(chain, file))
 }
 
+func checkSecret(string) error { return nil }
+
 func letIn(string, string) error { return nil }

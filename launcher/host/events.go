@@ -17,7 +17,7 @@ var eventIDs = map[string]uint32{
 
 	"start": 100, "exit": 101, "restart": 102, "switch": 103, "commit": 104, "rollback": 105, "quarantine": 106,
 	"alarm": 107, "end": 108, "order": 109, "drain": 110, "boot": 111, "turn": 112,
-	"takeover": 113, "retry": 114, "collect": 115, "probe": 116, "watch": 117, "lease": 118, "choose": 119, "check": 120, "download": 121, "verify": 122,
+	"takeover": 113, "retry": 114, "collect": 115, "probe": 116, "watch": 117, "lease": 118, "choose": 119, "check": 120, "download": 121, "verify": 122, "mirror": 123,
 }
 
 // Ids of what has no kind of its own.
