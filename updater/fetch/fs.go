@@ -11,7 +11,7 @@ import (
 // OpenFS makes a repository of a file system whose files can seek, such as an open bundle. It is as little
 // trusted as any other.
 func OpenFS(files fs.FS) *Repository {
-	return &Repository{o: Options{Attempts: 1}, src: tree{files}} // nothing there gets better by waiting
+	return &Repository{o: Options{Attempts: 1}, srcs: []named{{tree{files}, "files"}}} // nothing there gets better by waiting
 }
 
 type tree struct{ fs.FS }
