@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/manifest"
@@ -43,22 +44,22 @@ func (f *feed) fetchPatch(ctx context.Context, v journal.Version, dst string, pr
 	if err != nil || len(a.Patches) == 0 {
 		return false
 	}
-	p, base := f.usable(ctx, a.Patches)
-	if base == nil {
+	p, base, found := f.usable(ctx, a.Patches)
+	if !found {
 		f.say(v, "has patches, none from a version in the store: fetching the whole file", nil)
 		return false
 	}
-	defer func() { _ = base.Close() }() // a reader has nothing to lose
+	defer base.close()
 	if !f.worth(v, p, dst) {
 		return false
 	}
-	f.say(v, fmt.Sprintf("by a patch of %d bytes instead of %d", p.SizeBytes, v.SizeBytes), nil)
+	f.say(v, fmt.Sprintf("by %s of %d bytes instead of %d", called(p), p.SizeBytes, v.SizeBytes), nil)
 	err = f.patch(ctx, v, p, base, dst, progress)
 	if err == nil {
 		return true
 	}
 	if ctx.Err() == nil {
-		f.say(v, "cannot be made by the patch: fetching the whole file", err)
+		f.say(v, "cannot be made by "+called(p)+": fetching the whole file", err)
 	}
 	return false
 }
@@ -76,16 +77,48 @@ func (f *feed) artifact(ctx context.Context, v journal.Version) (manifest.Artifa
 	return a, nil
 }
 
-// usable returns the smallest patch whose base is whole in the store, and the base, nil if there is none.
-func (f *feed) usable(ctx context.Context, patches []manifest.Patch) (manifest.Patch, durable.File) {
+// called names a patch for people.
+func called(p manifest.Patch) string {
+	if p.Kind == manifest.PatchPacked {
+		return "a packed file"
+	}
+	return "a patch"
+}
+
+// base is the old file of a patch, none for one that starts from nothing.
+type base struct{ file durable.File }
+
+func (b base) close() {
+	if b.file != nil {
+		_ = b.file.Close() // a reader has nothing to lose
+	}
+}
+
+// old is the base as the patch reads it.
+func (b base) old() (io.ReaderAt, int64, error) {
+	if b.file == nil {
+		return strings.NewReader(""), 0, nil
+	}
+	info, err := b.file.Stat()
+	if err != nil {
+		return nil, 0, err
+	}
+	return b.file, info.Size(), nil
+}
+
+// usable returns the smallest patch whose base is whole in the store, and the base.
+func (f *feed) usable(ctx context.Context, patches []manifest.Patch) (p manifest.Patch, b base, found bool) {
 	patches = slices.Clone(patches)
 	slices.SortStableFunc(patches, func(a, b manifest.Patch) int { return cmp.Compare(a.SizeBytes, b.SizeBytes) })
 	for _, p := range patches {
-		if base, err := f.bases.Base(ctx, p.From); err == nil {
-			return p, base
+		if p.Kind == manifest.PatchPacked {
+			return p, base{}, true
+		}
+		if file, err := f.bases.Base(ctx, p.From); err == nil {
+			return p, base{file}, true
 		}
 	}
-	return manifest.Patch{}, nil
+	return manifest.Patch{}, base{}, false
 }
 
 // worth says whether the patch is less than what is still missing of the file.
@@ -95,7 +128,7 @@ func (f *feed) worth(v journal.Version, p manifest.Patch, dst string) bool {
 }
 
 // patch downloads p, whose length and digest are checked before a byte of it is looked at, and applies it.
-func (f *feed) patch(ctx context.Context, v journal.Version, p manifest.Patch, base durable.File, dst string, progress func(done, total int64)) error {
+func (f *feed) patch(ctx context.Context, v journal.Version, p manifest.Patch, from base, dst string, progress func(done, total int64)) error {
 	name := dst + ".patch"
 	want := fetch.Want{Name: manifest.HashPath(p.SHA256), SizeBytes: p.SizeBytes, SHA256: p.SHA256}
 	if err := f.source.Download(ctx, f.disk, want, name, progress); err != nil {
@@ -104,18 +137,18 @@ func (f *feed) patch(ctx context.Context, v journal.Version, p manifest.Patch, b
 		}
 		return err
 	}
-	err := f.make(ctx, v, p, base, dst)
+	err := f.make(ctx, v, p, from, dst)
 	return errors.Join(err, fetch.Forget(f.disk, name), fetch.Forget(f.disk, dst+".new"))
 }
 
 // make applies the patch beside dst, syncs what came out if it is the signed file, and puts it in the place of dst.
-func (f *feed) make(ctx context.Context, v journal.Version, p manifest.Patch, base durable.File, dst string) error {
+func (f *feed) make(ctx context.Context, v journal.Version, p manifest.Patch, from base, dst string) error {
 	patch, err := f.disk.OpenFile(dst+".patch", os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = patch.Close() }() // a reader has nothing to lose
-	info, err := base.Stat()
+	old, oldBytes, err := from.old()
 	if err != nil {
 		return err
 	}
@@ -129,7 +162,7 @@ func (f *feed) make(ctx context.Context, v journal.Version, p manifest.Patch, ba
 	}
 	err = out.Allocate(v.SizeBytes)
 	sum := sha256.New()
-	files := delta.Files{Old: base, OldBytes: info.Size(), Patch: patch, PatchBytes: p.SizeBytes, NewBytes: v.SizeBytes}
+	files := delta.Files{Old: old, OldBytes: oldBytes, Patch: patch, PatchBytes: p.SizeBytes, NewBytes: v.SizeBytes}
 	if err == nil {
 		err = delta.Apply(ctx, files, io.MultiWriter(out, sum))
 	}

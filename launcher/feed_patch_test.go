@@ -79,12 +79,12 @@ func (r *patchRig) try(t *testing.T, ctx context.Context, old []byte) error {
 	if err := os.WriteFile(name, old, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	base, err := r.disk.OpenFile(name, os.O_RDONLY, 0)
+	file, err := r.disk.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer base.Close()
-	return r.feed.patch(ctx, r.v, r.p, base, r.dst, nil)
+	defer file.Close()
+	return r.feed.patch(ctx, r.v, r.p, base{file}, r.dst, nil)
 }
 
 // Each attack differs from the patch that is accepted in the one thing that it is about.
@@ -95,6 +95,14 @@ func TestPatchRefuses(t *testing.T) {
 		err    error // nil for the twin
 	}{
 		{"nothing", func(_ *testing.T, r *patchRig) []byte { return r.old }, nil},
+		{"a packed file", func(t *testing.T, r *patchRig) []byte {
+			packed, err := delta.Pack(r.fresh)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.sign(t, packed)
+			return nil
+		}, nil},
 		{"tampered on its way", func(t *testing.T, r *patchRig) []byte {
 			p := r.p
 			bad := bytes.Clone(r.patch)

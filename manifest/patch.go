@@ -11,13 +11,16 @@ const (
 	PatchGo    = "go1"      // for Go executables: the classic form against the old file with its references moved
 )
 
+// PatchPacked starts from nothing: it is the artifact itself, compressed by zstd with a window of at most 4 MiB.
+const PatchPacked = "zstd"
+
 // MaxPatches bounds the patches of one artifact.
 const MaxPatches = 8
 
 // Patch makes an artifact out of an older one of the same product and platform. Its bytes are at
 // HashPath(SHA256). It saves a download and vouches for nothing: what it makes has to be the artifact.
 type Patch struct {
-	From      string `json:"from"` // sha256 of the older artifact
+	From      string `json:"from"` // sha256 of the older artifact, "" for PatchPacked
 	Kind      string `json:"kind"`
 	SizeBytes int64  `json:"size_bytes"`
 	SHA256    string `json:"sha256"`
@@ -41,12 +44,13 @@ func (a Artifact) checkPatches() error {
 }
 
 func (p Patch) check(a Artifact) error {
+	packed := p.Kind == PatchPacked && p.From == ""
 	switch {
-	case !digestRule.MatchString(p.From) || !digestRule.MatchString(p.SHA256):
+	case !packed && !digestRule.MatchString(p.From) || !digestRule.MatchString(p.SHA256):
 		return fmt.Errorf("%w: from %q and sha256 %q must be 64 lower-case hex digits", ErrDocument, p.From, p.SHA256)
 	case p.From == a.SHA256:
 		return fmt.Errorf("%w: it starts from the artifact itself", ErrDocument)
-	case p.Kind != PatchPlain && p.Kind != PatchGo:
+	case !packed && p.Kind != PatchPlain && p.Kind != PatchGo:
 		return fmt.Errorf("%w: kind %q; a newer launcher may be needed", ErrDocument, p.Kind)
 	case p.SizeBytes < 1 || p.SizeBytes >= a.SizeBytes:
 		return fmt.Errorf("%w: size of %d bytes, 1 to %d allowed", ErrDocument, p.SizeBytes, a.SizeBytes-1)

@@ -19,6 +19,7 @@ import (
 
 const (
 	patchPays     = 60        // percent of the file that a patch may have at most
+	packedPays    = 90        // and a packed file
 	patchLargest  = 512 << 20 // of the files that patches are made for: making one takes about 12 times that in memory
 	patchReleases = 3         // by default
 )
@@ -35,14 +36,14 @@ func (w *workspace) addPatches(ctx context.Context, set *manifest.Set, channel s
 		if a.SizeBytes > patchLargest || a.Format != "" { // of a packed file hardly a byte stays the same
 			continue
 		}
-		bases := basesOf(*a, older)
-		if len(bases) == 0 {
-			continue
-		}
 		fresh, err := w.artifactBytes(ctx, *a)
 		if err != nil {
 			return err
 		}
+		if err := w.addPacked(ctx, a, fresh); err != nil {
+			return fmt.Errorf("pack %s: %w", a.Name, err)
+		}
+		bases := basesOf(*a, older)
 		for _, base := range bases {
 			if err := w.addPatch(ctx, a, base, fresh); err != nil {
 				return fmt.Errorf("patch for %s from %s…: %w", a.Name, base.SHA256[:12], err)
@@ -87,13 +88,22 @@ func basesOf(a manifest.Artifact, older []manifest.Release) (bases []manifest.Ar
 	seen := map[string]bool{a.SHA256: true}
 	for _, r := range older {
 		base, there := r.Artifact(a.OS, a.Arch)
-		if !there || base.Format != "" || seen[base.SHA256] || base.SizeBytes > patchLargest || len(bases) == manifest.MaxPatches {
+		if !there || base.Format != "" || seen[base.SHA256] || base.SizeBytes > patchLargest || len(bases) == manifest.MaxPatches-1 { // one is the packed file
 			continue
 		}
 		seen[base.SHA256] = true
 		bases = append(bases, base)
 	}
 	return bases
+}
+
+// addPacked compresses the artifact for hosts that have nothing to start from, if it pays.
+func (w *workspace) addPacked(ctx context.Context, a *manifest.Artifact, fresh []byte) error {
+	packed, err := delta.Pack(fresh)
+	if err != nil || int64(len(packed))*100 >= a.SizeBytes*packedPays {
+		return err
+	}
+	return w.keepPatch(ctx, a, nil, "", packed)
 }
 
 // addPatch makes a patch, tries it, and stores it if it pays. A base that is not in this folder has none.
@@ -112,7 +122,12 @@ func (w *workspace) addPatch(ctx context.Context, a *manifest.Artifact, base man
 	if int64(len(patch))*100 >= a.SizeBytes*patchPays {
 		return nil
 	}
-	if err := tryPatch(ctx, bytes.NewReader(old), base.SizeBytes, bytes.NewReader(patch), int64(len(patch)), *a); err != nil {
+	return w.keepPatch(ctx, a, old, base.SHA256, patch)
+}
+
+// keepPatch tries a patch and stores it.
+func (w *workspace) keepPatch(ctx context.Context, a *manifest.Artifact, old []byte, from string, patch []byte) error {
+	if err := tryPatch(ctx, bytes.NewReader(old), int64(len(old)), bytes.NewReader(patch), int64(len(patch)), *a); err != nil {
 		return err
 	}
 	sum := sha256.Sum256(patch)
@@ -120,7 +135,7 @@ func (w *workspace) addPatch(ctx context.Context, a *manifest.Artifact, base man
 	if _, err := repo.Publish(ctx, w.tree, []repo.File{repo.Bytes(manifest.HashPath(digest), patch)}); err != nil {
 		return err
 	}
-	a.Patches = append(a.Patches, manifest.Patch{From: base.SHA256, Kind: delta.Kind(patch), SizeBytes: int64(len(patch)), SHA256: digest})
+	a.Patches = append(a.Patches, manifest.Patch{From: from, Kind: delta.Kind(patch), SizeBytes: int64(len(patch)), SHA256: digest})
 	return nil
 }
 

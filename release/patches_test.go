@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -31,6 +32,32 @@ func (b *bench) patches(version string, args ...string) []manifest.Patch {
 	var a added
 	b.must(0, append([]string{"add", version, file, "--json"}, args...)...).result(b.t, &a)
 	return a.Artifacts[0].Patches
+}
+
+// A file that zstd makes smaller is stored packed as well, for hosts that have nothing to start from.
+func TestPacked(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	var a added
+	b.must(0, "add", "1.0.0", b.build("1.0.0", "linux_amd64", strings.Repeat("the same again, ", 1000)), "--json").result(t, &a)
+	all := a.Artifacts[0].Patches
+	if len(all) != 1 || all[0].Kind != manifest.PatchPacked || all[0].From != "" || all[0].SizeBytes > 1000 {
+		t.Fatalf("%+v", all)
+	}
+	b.publish()
+	if v := b.verify(b.public); v.Patches != 1 {
+		t.Errorf("%d packed files were tried", v.Patches)
+	}
+	file := filepath.Join(b.public, filepath.FromSlash(manifest.HashPath(all[0].SHA256)))
+	packed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed[len(packed)/2] ^= 1
+	if err := errors.Join(os.Remove(file), os.WriteFile(file, packed, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	b.must(codeVerify, "verify", b.public)
 }
 
 func TestPatches(t *testing.T) {
@@ -68,6 +95,9 @@ func TestPatches(t *testing.T) {
 	var a added
 	b.must(0, "add", "1.7.0", b.build("1.7.0", "linux_amd64", strings.ToUpper(lineBuild('7')[2500:2700])+"another program"), "--json").result(t, &a)
 	for _, p := range a.Artifacts[0].Patches {
+		if p.Kind == manifest.PatchPacked {
+			continue
+		}
 		t.Errorf("a patch of %d bytes for 215", p.SizeBytes)
 	}
 }

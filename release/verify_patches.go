@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/turnstone-go/turnstone/manifest"
 	"github.com/turnstone-go/turnstone/updater/fetch"
@@ -24,11 +26,19 @@ func (c *checker) patches(ctx context.Context) error {
 	for _, a := range c.patched {
 		for _, p := range a.Patches {
 			if err := c.patch(ctx, a.Artifact, p); err != nil {
-				return fmt.Errorf("version %s for %s/%s: patch from sha256 %s…: %w", a.version, a.OS, a.Arch, p.From[:12], err)
+				return fmt.Errorf("version %s for %s/%s: %s: %w", a.version, a.OS, a.Arch, called(p), err)
 			}
 		}
 	}
 	return nil
+}
+
+// called names a patch for people.
+func called(p manifest.Patch) string {
+	if p.Kind == manifest.PatchPacked {
+		return "packed file"
+	}
+	return fmt.Sprintf("patch from sha256 %.12s…", p.From)
 }
 
 func (c *checker) patch(ctx context.Context, a manifest.Artifact, p manifest.Patch) error {
@@ -37,6 +47,9 @@ func (c *checker) patch(ctx context.Context, a manifest.Artifact, p manifest.Pat
 		return err
 	}
 	defer patch.drop()
+	if p.Kind == manifest.PatchPacked {
+		return c.try(ctx, strings.NewReader(""), 0, patch, a, p)
+	}
 	base, known := c.files[platformOf(a)+p.From]
 	if _, elsewhere := c.signatures[p.From]; !known && elsewhere {
 		return fmt.Errorf("%w: it starts from a program for another platform", manifest.ErrWrongPlatform)
@@ -49,7 +62,11 @@ func (c *checker) patch(ctx context.Context, a manifest.Artifact, p manifest.Pat
 		return err
 	}
 	defer old.drop()
-	if err := tryPatch(ctx, old, base.SizeBytes, patch, p.SizeBytes, a); err != nil {
+	return c.try(ctx, old, base.SizeBytes, patch, a, p)
+}
+
+func (c *checker) try(ctx context.Context, old io.ReaderAt, oldBytes int64, patch io.ReaderAt, a manifest.Artifact, p manifest.Patch) error {
+	if err := tryPatch(ctx, old, oldBytes, patch, p.SizeBytes, a); err != nil {
 		return fmt.Errorf("%w: %w", manifest.ErrVerify, err)
 	}
 	c.result.Patches++

@@ -31,6 +31,12 @@ func Apply(ctx context.Context, f Files, w io.Writer) error {
 }
 
 func apply(ctx context.Context, f Files, w io.Writer) error {
+	var magic [4]byte
+	if n, err := f.Patch.ReadAt(magic[:], 0); n == len(magic) && string(magic[:]) == packedMagic {
+		return unpack(ctx, f, w)
+	} else if err != nil && err != io.EOF {
+		return readError(err, "header")
+	}
 	var head [headerBytes]byte
 	if _, err := f.Patch.ReadAt(head[:], 0); err != nil {
 		return readError(err, "header")

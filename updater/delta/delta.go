@@ -12,6 +12,8 @@
 //
 // Integers are 64 bits, little-endian, sign and magnitude.
 //
+// A file that is packed by zstd counts as a patch that starts from nothing.
+//
 // The package opens no file, chooses no patch, and checks no signature: a patch is authenticated before it
 // gets here.
 package delta
@@ -38,6 +40,9 @@ const (
 func Kind(patch []byte) string {
 	if bytes.HasPrefix(patch, []byte(plainMagic)) {
 		return Plain
+	}
+	if bytes.HasPrefix(patch, []byte(packedMagic)) {
+		return Packed
 	}
 	return ""
 }
