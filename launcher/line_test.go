@@ -307,7 +307,7 @@ func TestLineWithBrokenFiles(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "launcher.toml")
-			file := strings.Replace(smallest, `url = "/srv/repo"`, `url = "`+s.URL+"\"\n"+c.keys, 1) + "[payload]\nuser = \"same\"\n"
+			file := "product = 'acme'\n[repository]\nurl = '" + s.URL + "'\nroot = 'root.json'\n" + c.keys + "\n[state]\ndir = 'state'\n[payload]\nuser = 'same'\n"
 			write(t, name, file)
 			cfg, err := loadConfig(name)
 			if err != nil {
