@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -14,14 +15,19 @@ import (
 )
 
 func (a *app) runCmd() *cobra.Command {
-	return &cobra.Command{
+	var m managed
+	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "be the launcher, in the foreground, until interrupted",
 		Args:  cobra.NoArgs,
-		RunE: a.do(func(ctx context.Context, _ []string) (answer, error) {
-			return nil, a.serve(ctx, managed{})
-		}),
+		RunE:  a.do(func(ctx context.Context, _ []string) (answer, error) { return nil, a.serve(ctx, m) }),
 	}
+	m.folderFlag(cmd)
+	return cmd
+}
+
+func (m *managed) folderFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&m.unprotected, "unprotected", false, "start even if others can change the state folder")
 }
 
 // managed is what the command line of a registered service says beside the configuration.
@@ -39,7 +45,7 @@ func (a *app) runServiceCmd() *cobra.Command {
 		RunE: a.do(func(ctx context.Context, _ []string) (answer, error) { return nil, a.serve(ctx, m) }),
 	}
 	cmd.Flags().StringVar(&m.name, "name", "", "name of the service")
-	cmd.Flags().BoolVar(&m.unprotected, "unprotected", false, "start even if others can change the state folder")
+	m.folderFlag(cmd)
 	return cmd
 }
 
@@ -87,7 +93,8 @@ func (m managed) allowed(cfg Config, log *slog.Logger) error {
 	if err := cfg.checkLine(); err != nil {
 		log.Error("the service runs, and its updates wait until this is mended and the launcher started again", "err", err)
 	}
-	if !m.by {
+	privileged := os.Geteuid() == 0 // false on Windows, where a console's folders belong to its user
+	if !m.by && !privileged {
 		return nil
 	}
 	err := host.CheckFolder(cfg.State.Dir)

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,6 +39,9 @@ func (s *site) start(ctx context.Context, v journal.Version) (*member, error) {
 	m := &member{version: v}
 	spec, err := s.spec(m)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.refuseScript(spec.Path, v); err != nil {
 		return nil, err
 	}
 	s.heal() // the last one to have the sockets may have left them blocking
@@ -69,6 +76,24 @@ func (s *site) verified(ctx context.Context, v journal.Version) (release func(),
 		return nil, fmt.Errorf("verify %s before starting it: %w", v.Number, err)
 	}
 	return release, nil
+}
+
+// refuseScript wants the interpreter of a script named in the configuration: else the first line of a downloaded file
+// would choose which program of this machine runs, and that program would open the script by its name once more.
+func (s *site) refuseScript(path string, v journal.Version) error {
+	if !strings.HasPrefix(path, s.store.Dir(v)+string(filepath.Separator)) {
+		return nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("run %s, which payload.command names: %w", path, err)
+	}
+	defer f.Close()
+	var start [2]byte
+	if _, err := io.ReadFull(f, start[:]); err != nil || string(start[:]) != "#!" {
+		return nil // too short for a script, or whatever the system makes of it
+	}
+	return updater.Bad(fmt.Errorf("%s is a script: name its interpreter, as in payload.command = [\"/bin/sh\", \"{{.File}}\"]", path))
 }
 
 // heal makes the public sockets non-blocking again, which every process that inherited one can undo for all.

@@ -1,17 +1,67 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
 )
 
-// checkFolder wants every component to belong to root or to us, and to be writable by nobody else; in a
+// checkFolder wants every component on the way to belong to root or to us, and to be writable by nobody else; in a
 // folder with the sticky bit, such as /tmp, others cannot move what is ours.
 func checkFolder(dir string) error {
+	if err := checkWay(dir); err != nil {
+		return err
+	}
+	return checkInside(dir)
+}
+
+// kept are the folders of the state that hold what the launcher believes. Others may belong to the payload.
+var kept = []string{"journal", "store", "trust", "launcher", "run"}
+
+// maxLooked bounds how many files are looked at.
+const maxLooked = 4096
+
+// checkInside refuses what somebody may have put there before the folder was ours, or was safe: files and folders of
+// other accounts, links, and files with a second name through which they can be changed from elsewhere.
+func checkInside(dir string) error {
+	looked := 0
+	for _, name := range kept {
+		err := filepath.WalkDir(filepath.Join(dir, name), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() && !d.Type().IsRegular() && d.Type() != fs.ModeSymlink {
+				return nil // a socket is replaced, never read
+			}
+			var info fs.FileInfo
+			if err == nil {
+				info, err = d.Info()
+			}
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if looked++; looked > maxLooked {
+				return fs.SkipAll
+			}
+			if err := durable.Ours(path, info); err != nil {
+				return fmt.Errorf("%w: %w", ErrUnsafe, err)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkWay(dir string) error {
 	at := "/"
 	for _, part := range append([]string{""}, strings.Split(strings.Trim(filepath.Clean(dir), "/"), "/")...) {
 		at = filepath.Join(at, part)
@@ -24,7 +74,7 @@ func checkFolder(dir string) error {
 			if err != nil {
 				return err
 			}
-			if err := checkFolder(at); err != nil {
+			if err := checkWay(at); err != nil {
 				return err
 			}
 			continue

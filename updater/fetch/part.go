@@ -41,6 +41,10 @@ func openPart(ctx context.Context, d durable.Disk, name string, size int64) (*pa
 		return nil, err
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is in the way and is not a file: remove it", name)
+	default:
+		if err := durable.Ours(name, info); err != nil {
+			return nil, err
+		}
 	}
 	if p.f, err = d.OpenFile(name, flag, 0o600); err != nil {
 		return nil, err

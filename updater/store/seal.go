@@ -74,10 +74,17 @@ func (s *Store) repair(ctx context.Context, v journal.Version) error {
 
 // checkPart says whether the staged file is v's, and makes its bytes and mode durable.
 func (s *Store) checkPart(ctx context.Context, v journal.Version) error {
-	f, err := s.disk.OpenFile(s.Staged(v), os.O_RDWR, 0)
+	info, err := s.disk.Lstat(s.Staged(v))
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotStaged
 	}
+	if err == nil {
+		err = durable.Ours(s.Staged(v), info) // the mode of what a planted link leads to is not changed
+	}
+	if err != nil {
+		return err
+	}
+	f, err := s.disk.OpenFile(s.Staged(v), os.O_RDWR, 0)
 	if err != nil {
 		return err
 	}

@@ -58,6 +58,13 @@ func Open(d durable.Disk, dir string) (*Store, error) {
 		if err := s.mkdir(name); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
+		info, err := d.Lstat(name)
+		if err == nil {
+			err = durable.Ours(name, info)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open store: %w", err)
+		}
 	}
 	return s, nil
 }

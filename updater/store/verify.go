@@ -39,8 +39,9 @@ func (s *Store) Named(number, digest string) (journal.Version, error) {
 }
 
 // Verify reads every byte of a version: it is sealed, its folder holds exactly the files of the seal, and
-// each has its size and digest. The error is ErrNotSealed, ErrDamaged, or one of the disk or of ctx that
-// says nothing about the version. It changes nothing.
+// each has its size and digest and can be changed by this account alone (durable.Ours). The error is
+// ErrNotSealed, ErrDamaged, or one of the disk or of ctx that says nothing about the version. It changes
+// nothing.
 func (s *Store) Verify(ctx context.Context, v journal.Version) error {
 	rec, err := s.sealOn(v)
 	if err == nil {
@@ -59,6 +60,9 @@ func (s *Store) verifyTree(ctx context.Context, home string, rec seal) error {
 		info, err := s.disk.Lstat(dir)
 		if err == nil && !info.IsDir() || errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("%w: %s is not a folder", ErrDamaged, dir)
+		}
+		if err == nil {
+			err = keptByUs(dir, info)
 		}
 		if err != nil {
 			return err
@@ -100,15 +104,38 @@ func (s *Store) verifyNames(tree string, rec seal) error {
 			if file, known := named[path.Join(dir, e.Name())]; !known || file == e.IsDir() {
 				return fmt.Errorf("%w: %s in %s is not what the seal names", ErrDamaged, path.Join(dir, e.Name()), tree)
 			}
+			if !e.IsDir() {
+				continue // verifyFile looks at it
+			}
+			info, err := e.Info()
+			if err == nil {
+				err = keptByUs(filepath.Join(tree, filepath.FromSlash(dir), e.Name()), info)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil
+}
+
+// keptByUs calls damaged what others could change between this look and the start of the program, whatever its bytes
+// are now: sealed anew, it is as it should be.
+func keptByUs(name string, info fs.FileInfo) error {
+	err := durable.Ours(name, info)
+	if errors.Is(err, durable.ErrNotOurs) {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 func (s *Store) verifyFile(ctx context.Context, name string, want sealedFile) error {
 	info, err := s.disk.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("%w: %s is missing, or not a file", ErrDamaged, name)
+	}
+	if err == nil {
+		err = keptByUs(name, info)
 	}
 	if err != nil {
 		return err

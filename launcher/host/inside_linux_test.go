@@ -1,0 +1,76 @@
+package host
+
+import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A state folder is refused for what somebody put into it before it was safe, with the path; without that it is
+// accepted. What the payload has in its own folder is its affair.
+func TestPlantedInTheStateFolder(t *testing.T) {
+	for name, tc := range map[string]struct {
+		plant func(dir string) error
+		at    string // below the state folder
+	}{
+		"link for the store": {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "store")) }, "store"},
+		"link in the trust":  {func(dir string) error { return os.Symlink("/etc/passwd", filepath.Join(dir, "trust", "clock")) }, "trust/clock"},
+		"hard link in the trust": {func(dir string) error {
+			return os.Link(filepath.Join(dir, "root.json"), filepath.Join(dir, "trust", "clock"))
+		}, "trust/clock"},
+		"slot that others write":   {func(dir string) error { return chmodNew(filepath.Join(dir, "journal", "slot0"), 0o666) }, "journal/slot0"},
+		"folder that others write": {func(dir string) error { return os.Chmod(filepath.Join(dir, "journal"), 0o777) }, "journal"},
+		"file of another account":  {func(dir string) error { return foreign(filepath.Join(dir, "trust", "clock")) }, "trust/clock"},
+		"state folder of others":   {func(dir string) error { return os.Chmod(dir, 0o777) }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := stateFolder(t)
+			if err := CheckFolder(dir); err != nil {
+				t.Fatalf("the twin is refused: %v", err)
+			}
+			if err := tc.plant(dir); errors.Is(err, os.ErrPermission) {
+				t.Skip("only root can give a file away")
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if err := CheckFolder(dir); !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), filepath.Join(dir, tc.at)) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// stateFolder is one as a launcher leaves it, with a payload that may do what it likes in its data.
+func stateFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ts") // short: sockets
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for _, name := range []string{"journal", "trust", "run", "data"} {
+		err = errors.Join(err, os.Mkdir(filepath.Join(dir, name), 0o755))
+	}
+	ln, lnErr := net.Listen("unix", filepath.Join(dir, "run", "notify"))
+	if lnErr == nil {
+		t.Cleanup(func() { ln.Close() })
+	}
+	err = errors.Join(err, lnErr, os.Chmod(filepath.Join(dir, "run", "notify"), 0o777),
+		os.WriteFile(filepath.Join(dir, "root.json"), nil, 0o644), os.WriteFile(filepath.Join(dir, "journal", "slot1"), nil, 0o600),
+		os.Symlink("/etc", filepath.Join(dir, "data", "etc")), chmodNew(filepath.Join(dir, "data", "open"), 0o666))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func chmodNew(name string, mode os.FileMode) error {
+	return errors.Join(os.WriteFile(name, nil, 0o600), os.Chmod(name, mode))
+}
+
+func foreign(name string) error {
+	return errors.Join(os.WriteFile(name, nil, 0o600), os.Chown(name, 65534, 65534))
+}
