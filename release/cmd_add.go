@@ -86,7 +86,11 @@ func (a added) text(w io.Writer) {
 	for _, f := range a.Artifacts {
 		line(w, "artifact", "%s %s, %s, sha256 %s…", f.Platform, f.Name, size(f.SizeBytes), f.SHA256[:12])
 		for _, p := range f.Patches {
-			line(w, "patch", "%s from sha256 %s…: %s (%s)", f.Platform, p.From[:12], size(p.SizeBytes), p.Kind)
+			from := "nothing"
+			if p.From != "" {
+				from = "sha256 " + p.From[:12] + "…"
+			}
+			line(w, "patch", "%s from %s: %s (%s)", f.Platform, from, size(p.SizeBytes), p.Kind)
 		}
 	}
 	a.next(w, "release publish --to dir:PATH")

@@ -122,9 +122,13 @@ func Open(address string, o Options) (*Repository, error) {
 // Sources are the repository and its mirrors, each by itself, in order: for who has to verify what all files of
 // one of them say together.
 func (r *Repository) Sources() []*Repository {
+	o := r.o
+	if len(r.srcs) > 1 {
+		o.Attempts = 1 // the next one is the second try
+	}
 	var list []*Repository
 	for _, s := range r.srcs {
-		list = append(list, &Repository{r.o, []named{s}})
+		list = append(list, &Repository{o, []named{s}})
 	}
 	return list
 }
