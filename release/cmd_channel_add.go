@@ -58,7 +58,7 @@ type channelMade struct {
 
 func (c channelMade) text(w io.Writer) {
 	line(w, "channel", "%s", c.Channel)
-	line(w, "key", "%s %.16s, %s", c.Key.Name, c.Key.ID, c.Key.where("made elsewhere"))
+	line(w, "key", "%v", c.Key)
 	c.next(w, "release publish --to dir:PATH, and print RECOVERY.txt anew")
 }
 

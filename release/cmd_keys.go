@@ -59,6 +59,20 @@ type keyState struct {
 	Problem   string `json:"problem,omitempty"`
 }
 
+// String names a key that is new, and says where its secret is.
+func (k keyState) String() string {
+	at := "made elsewhere"
+	switch {
+	case k.File != "" && k.Encrypted:
+		at = "in keys/" + k.File + ", encrypted"
+	case k.File != "":
+		at = "in keys/" + k.File
+	case k.Signer != "":
+		at = "behind " + k.Signer
+	}
+	return fmt.Sprintf("%s %.16s, %s", k.Name, k.ID, at)
+}
+
 // where says where the secret is; elsewhere is what to say of one that is not here.
 func (k keyState) where(elsewhere string) string {
 	switch {

@@ -165,7 +165,7 @@ type altered struct {
 
 func (c altered) text(w io.Writer) {
 	if c.Added != nil {
-		line(w, "add", "%s %.16s, %s", c.Added.Name, c.Added.ID, c.Added.where("made elsewhere"))
+		line(w, "add", "%v", c.Added)
 	}
 	if c.Removed != nil {
 		line(w, "remove", "%s %.16s", c.Removed.Name, c.Removed.ID)

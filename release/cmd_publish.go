@@ -196,7 +196,8 @@ func (w *workspace) warnings(set *manifest.Set) []string {
 	if err != nil {
 		return warnings
 	}
-	for _, role := range []string{manifest.RoleRoot, manifest.RoleTargets} {
+	// A channel whose keys are here is renewed before it comes to this.
+	for _, role := range append([]string{manifest.RoleRoot, manifest.RoleTargets}, set.Channels()...) {
 		if left := time.Until(set.Expires(role)); left < lifetimes[role]/3 {
 			warnings = append(warnings, fmt.Sprintf("%s expires on %s: run 'release sign --role %s' with its keys", role, set.Expires(role).Format(time.DateOnly), role))
 		}
