@@ -240,11 +240,8 @@ func (c *checker) channel(ctx context.Context, root []byte, name string) error {
 		}
 		r := verifiedRelease{Version: offer.Version, Epoch: offer.Epoch, Share: offer.Share, Yanked: offer.Yanked}
 		for _, a := range release.Artifacts {
-			trust := view.Trust
-			if offer.Yanked != "" && !trusts(trust, a) {
-				trust.Minisign = nil // its key was taken away, and no host chooses it: what is left are the bytes
-			}
-			if err := c.artifact(ctx, trust, offer.Version, a); err != nil {
+			check := func(r io.Reader) error { return verifyOffered(view.Trust, release, a, offer, r) }
+			if err := c.artifact(ctx, offer, a, check); err != nil {
 				return fmt.Errorf("version %s for %s/%s: %w", offer.Version, a.OS, a.Arch, err)
 			}
 			r.Platforms = append(r.Platforms, a.OS+"/"+a.Arch)
@@ -253,6 +250,15 @@ func (c *checker) channel(ctx context.Context, root []byte, name string) error {
 	}
 	c.result.Channels = append(c.result.Channels, found)
 	return nil
+}
+
+// verifyOffered checks the second signature of an artifact. One that was taken back may be by a key that was taken
+// away since: no host chooses it, and what is left to check are the bytes.
+func verifyOffered(trust manifest.Trust, release manifest.Release, a manifest.Artifact, offer manifest.Offer, r io.Reader) error {
+	if offer.Yanked != "" && !trusts(trust, a) {
+		return nil
+	}
+	return trust.VerifyArtifact(release.Product, release.Version, a, r)
 }
 
 // trusts says whether an artifact names one of the trusted keys as its signer.
@@ -265,8 +271,12 @@ func trusts(trust manifest.Trust, a manifest.Artifact) bool {
 }
 
 // artifact downloads a program as a launcher would and checks both signatures over the bytes on disk.
-func (c *checker) artifact(ctx context.Context, trust manifest.Trust, version string, a manifest.Artifact) error {
+func (c *checker) artifact(ctx context.Context, offer manifest.Offer, a manifest.Artifact, check func(io.Reader) error) error {
+	version := offer.Version
 	key := manifest.TrustedComment(c.result.Product, version, a)
+	if offer.Yanked != "" {
+		key += " yanked" // in another channel it may be offered, and then more is asked of it
+	}
 	if c.done[key] {
 		return nil
 	}
@@ -281,10 +291,8 @@ func (c *checker) artifact(ctx context.Context, trust manifest.Trust, version st
 		return err
 	}
 	defer f.Close()
-	if len(trust.Minisign) > 0 {
-		if err := trust.VerifyArtifact(c.result.Product, version, a, f); err != nil {
-			return err
-		}
+	if err := check(f); err != nil {
+		return err
 	}
 	c.done[key] = true
 	c.files[platformOf(a)+a.SHA256] = a

@@ -177,7 +177,7 @@ func (c *collection) channel(ctx context.Context, client *manifest.Client, sourc
 				continue
 			}
 			r.Platforms = append(r.Platforms, platform)
-			c.add(release.Version, artifact, view.Trust)
+			c.add(artifact, func(r io.Reader) error { return verifyOffered(view.Trust, release, artifact, offer, r) })
 		}
 		if len(r.Platforms) > 0 {
 			found.Releases = append(found.Releases, r)
@@ -188,7 +188,7 @@ func (c *collection) channel(ctx context.Context, client *manifest.Client, sourc
 }
 
 // add notes an artifact and all that its entry names beside it, such as patches.
-func (c *collection) add(version string, a manifest.Artifact, trust manifest.Trust) {
+func (c *collection) add(a manifest.Artifact, verify func(io.Reader) error) {
 	for _, named := range contents(a) {
 		i := slices.IndexFunc(c.contents, func(x content) bool { return x.SHA256 == named.SHA256 })
 		if i < 0 {
@@ -197,7 +197,7 @@ func (c *collection) add(version string, a manifest.Artifact, trust manifest.Tru
 		}
 		if x := &c.contents[i]; named.SHA256 == a.SHA256 {
 			x.minisigs = append(x.minisigs, a.Minisig)
-			x.verify = append(x.verify, func(r io.Reader) error { return trust.VerifyArtifact(c.product, version, a, r) })
+			x.verify = append(x.verify, verify)
 		}
 	}
 }

@@ -266,7 +266,7 @@ func TestBetaKeySignsNothingElse(t *testing.T) {
 	beta := filepath.Join(b.dir, "keys", "beta.key")
 	contains(t, b.must(13, "sign", "--key", beta).err, "no key of a role that lacks")
 
-	draft := filepath.Join(b.dir, "draft", "metadata", "2.stable.json")
+	draft := filepath.Join(b.dir, "draft", "metadata", "3.stable.json")
 	good, err := os.ReadFile(draft)
 	if err != nil {
 		t.Fatal(err)
@@ -283,7 +283,7 @@ func TestBetaKeySignsNothingElse(t *testing.T) {
 	b.publish()
 
 	// The same forgery in the published tree; the twin is what was published.
-	published := filepath.Join(b.public, "metadata", "2.stable.json")
+	published := filepath.Join(b.public, "metadata", "3.stable.json")
 	signed, err := os.ReadFile(published)
 	if err != nil {
 		t.Fatal(err)
@@ -362,6 +362,7 @@ func TestArtifactKeyIsReplaced(t *testing.T) {
 	if v := b.verify(b.public); v.versions("beta") != "1.1.0 !1.0.0" || v.versions("stable") != "!1.0.0" {
 		t.Errorf("verified %+v", v)
 	}
+	b.must(0, "mirror", b.public, filepath.Join(t.TempDir(), "mirror"))
 	b.drop("artifact-2")
 	contains(t, b.must(13, "add", "1.2.0", b.build("1.2.0", "linux_amd64", "x")).err, "is not trusted")
 	contains(t, b.must(13, "keys").out, "no key of role artifact (any more)")

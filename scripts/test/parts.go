@@ -17,6 +17,7 @@ var packages = []struct{ name, file string }{
 	{"libc6-dev", "/usr/include/stdlib.h"},                    // likewise
 	{"bsdiff", "/usr/bin/bsdiff"},                             // must apply our patches, and makes some for us
 	{"minisign", "/usr/bin/minisign"},                         // must accept our signatures
+	{"openssl", "/usr/bin/openssl"},                           // its keys are ours
 	{"python3", "/usr/bin/python3"},                           // a server that nobody here wrote
 	{"gunicorn", "/usr/bin/gunicorn"},                         // one that speaks socket activation
 	{"git", "/usr/bin/git"},                                   // the tree's own files
