@@ -168,6 +168,11 @@ func (r *renewal) disturbs() string {
 	case st.Health != control.Healthy:
 		return "the service is not healthy: " + st.Trouble
 	}
+	if host.Managed() {
+		if err := host.Restarts(r.sv.cfg.Product); err != nil {
+			return "nobody would start the next launcher: " + err.Error()
+		}
+	}
 	return ""
 }
 

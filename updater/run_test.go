@@ -102,19 +102,26 @@ func TestWorldIsTriedAgain(t *testing.T) {
 	}
 }
 
+// What failed here is fetched and started once, however long it is offered, until an operator clears it; and
+// the way back to a version on disk is open all the time.
 func TestBadIsNot(t *testing.T) {
 	in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
 		r.sick["warm 1.3.0"] = Bad(errors.New("never became healthy"))
+		tries := map[string]int{}
+		r.on = func(_ context.Context, step string, v Version) { tries[step+" "+v.Number]++ }
 		r.launch()
 		r.rest(1)
 		delete(r.sick, "warm 1.3.0")
 		r.pass(7 * 24 * time.Hour)
 		r.expect(2, Discarded)
-		if len(r.story) != 1 || !r.heard("quarantine") {
-			t.Errorf("%d updates in a week", len(r.story))
+		if len(r.story) != 1 || !r.heard("quarantine") || tries["fetch 1.3.0"] != 1 || tries["warm 1.3.0"] != 1 {
+			t.Errorf("%d updates in a week, %v", len(r.story), tries)
 		}
-		must(t, r.order(Order{Kind: OrderClear}))
+		must(t, r.order(Order{Kind: OrderRollback}))
 		r.rest(2)
+		r.expect(1, Committed)
+		must(t, r.order(Order{Kind: OrderClear}))
+		r.rest(3)
 		r.expect(3, Committed)
 	})
 }

@@ -24,7 +24,7 @@ func TestHeldFileIsBlamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = blame(retry(10*time.Millisecond, func() error { return os.Remove(name) }), name, holders)
+	err = blame(retry(10*time.Millisecond, transient, func() error { return os.Remove(name) }), name, holders)
 	if err == nil || !strings.Contains(err.Error(), "held by") && !strings.Contains(err.Error(), "holder unknown") {
 		t.Errorf("%v", err)
 	}

@@ -4,15 +4,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
-)
-
-// On Windows an open, rename or removal fails for a moment while a virus scanner or an indexer looks at a
-// fresh file (golang.org/issue/25965, and cmd/internal/robustio for the same cure). Elsewhere nothing is
-// retried. A real refusal costs this much patience before it is reported.
-const (
-	openPatience   = 1 * time.Second
-	changePatience = 10 * time.Second
 )
 
 // OS returns the disk of this machine.
@@ -22,7 +13,7 @@ type osDisk struct{}
 
 func (osDisk) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	var f *os.File
-	err := retry(openPatience, func() (err error) {
+	err := retry(openPatience, transient, func() (err error) {
 		f, err = os.OpenFile(name, flag, perm)
 		return err
 	})
@@ -55,12 +46,12 @@ func (osDisk) Mkdir(name string, perm fs.FileMode) error  { return os.Mkdir(name
 func (osDisk) Chmod(name string, perm fs.FileMode) error  { return os.Chmod(name, perm) }
 
 func (osDisk) Rename(from, to string) error {
-	err := retry(changePatience, func() error { return os.Rename(from, to) })
+	err := retry(changePatience, transient, func() error { return os.Rename(from, to) })
 	return blame(err, from, func(string) []string { return append(holders(from), holders(to)...) })
 }
 
 func (osDisk) Remove(name string) error {
-	return blame(retry(changePatience, func() error { return os.Remove(name) }), name, holders)
+	return blame(retry(changePatience, transient, func() error { return os.Remove(name) }), name, holders)
 }
 
 func (osDisk) SyncDir(name string) error {

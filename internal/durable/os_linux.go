@@ -6,13 +6,9 @@ import (
 	"math"
 	"os"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// retry runs op once: no Linux file system refuses a rename because somebody reads the file.
-func retry(_ time.Duration, op func() error) error { return op() }
 
 // syncDir counts EINVAL as success: it is the answer of file systems that cannot sync a directory (some
 // FUSE and network ones), and there a refusal to serve would make nothing safer.

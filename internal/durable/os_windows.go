@@ -6,26 +6,13 @@ import (
 	"math"
 	"os"
 	"slices"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
 
-// retry repeats op while Windows says that somebody else has the file open, for at most the given time.
-// ERROR_ACCESS_DENIED is among the answers because a file that waits for its deletion, and one that is
-// being scanned, give it.
-func retry(limit time.Duration, op func() error) error {
-	deadline := time.Now().Add(limit)
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := op()
-		if err == nil || !transient(err) || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(pause)
-	}
-}
-
+// transient says that somebody else has the file open. ERROR_ACCESS_DENIED is among the answers because a file
+// that waits for its deletion, and one that is being scanned, give it.
 func transient(err error) bool { return busy(err) || errors.Is(err, windows.ERROR_ACCESS_DENIED) }
 
 // busy is what Windows says of a file that somebody has open.

@@ -20,6 +20,10 @@ func Become(file string, argv []string) error { return become(file, argv) }
 // Managed says whether a service manager starts this process again when it ends.
 func Managed() bool { return managed() }
 
+// Restarts returns why the manager of this service would not start it again once it has ended, nil if it would. It
+// asks only Windows, where a service may be disabled or deleted while it runs.
+func Restarts(service string) error { return restarts(service) }
+
 // Spawn starts a program beside this one, in a session of its own. Nobody waits for it.
 func Spawn(file string, argv []string) error { return spawn(file, argv) }
 

@@ -69,6 +69,8 @@ func managed() bool {
 	return err == nil && is
 }
 
+func restarts(service string) error { return realSCM().restarts(service) }
+
 func spawn(file string, argv []string) error {
 	p, err := os.StartProcess(file, argv, &os.ProcAttr{
 		Env: os.Environ(), Files: []*os.File{nil, os.Stdout, os.Stderr},

@@ -248,6 +248,32 @@ func patiently(ctx context.Context, ask func() (done bool, err error)) error {
 	}
 }
 
+// restarts returns why the SCM would not start the service again once it has ended, nil if it would.
+func (m scm) restarts(name string) error {
+	e, err := m.open(name)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	b, err := e.basics()
+	if err != nil {
+		return fmt.Errorf("read service %s: %w", name, err)
+	}
+	st, err := e.status()
+	switch {
+	case err != nil:
+		return fmt.Errorf("ask for the state of service %s: %w", name, err)
+	case b.Start == Disabled:
+		return fmt.Errorf("service %s is disabled: enable it first, or Windows does not start it again", name)
+	case st.State == "stopping" || st.State == stateStopped:
+		return fmt.Errorf("service %s is %s", name, st.State)
+	}
+	if err := e.change(b); errors.Is(err, errMarked) { // only a change tells
+		return fmt.Errorf("service %s is %w and would not be started again", name, errMarked)
+	}
+	return nil
+}
+
 // unregister stops the service, deletes it, and waits until it is gone.
 func (m scm) unregister(ctx context.Context, name string) (Step, error) {
 	step := Step{Name: "service " + name, Result: Removed}

@@ -259,6 +259,39 @@ func TestMarkedForDeletion(t *testing.T) {
 	})
 }
 
+// A service that somebody has disabled, is stopping, or has deleted meanwhile would not be started again.
+func TestRestarts(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*fakeService)
+		word   string // of the refusal, "" for none
+	}{
+		"as installed": {func(*fakeService) {}, ""},
+		"manual":       {func(s *fakeService) { s.basics.Start = Manual }, ""},
+		"disabled":     {func(s *fakeService) { s.basics.Start = Disabled }, "disabled"},
+		"stopping":     {func(s *fakeService) { s.status.State = "stopping" }, "stopping"},
+		"deleted":      {func(s *fakeService) { s.marked = true }, "marked for deletion"},
+	} {
+		f := newFakeSCM()
+		if _, err := f.scm().register(t.Context(), spec(), false); err != nil {
+			t.Fatal(err)
+		}
+		s := f.services["acme-agent"]
+		s.status.State = "running"
+		tc.change(s)
+		before := s.basics
+		err := f.scm().restarts("acme-agent")
+		if (err == nil) != (tc.word == "") || err != nil && !strings.Contains(err.Error(), tc.word) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if s.basics.Start != before.Start || s.basics.Command != before.Command {
+			t.Errorf("%s: the service was changed", name)
+		}
+	}
+	if err := newFakeSCM().scm().restarts("acme-agent"); !errors.Is(err, ErrNoService) {
+		t.Errorf("without a service: %v", err)
+	}
+}
+
 func TestStartSaysWhyItEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakeSCM()

@@ -6,6 +6,7 @@
 //
 //	-part NAME   run only the parts whose name contains NAME
 //	-list        print the parts
+//	-mutate      run only the part that takes out each defence of docs/FAILURES.md and demands that its test fails
 package main
 
 import (
@@ -36,6 +37,7 @@ var parts = []part{
 	{"lint windows", 10 * time.Minute, lint("windows")},
 	{"cross build", 10 * time.Minute, crossBuild},
 	{"tests", 25 * time.Minute, tests},
+	{"mutate", 20 * time.Minute, mutate},
 	{"end to end", 45 * time.Minute, endToEnd},
 	{"windows", 20 * time.Minute, onWindows},
 	{"race", 20 * time.Minute, race},
@@ -50,7 +52,11 @@ var errSkipped = errors.New("skipped")
 func main() {
 	only := flag.String("part", "", "run only the parts whose name contains `NAME`")
 	list := flag.Bool("list", false, "print the parts")
+	mutants := flag.Bool("mutate", false, "take out each defence of docs/FAILURES.md and demand that its test fails")
 	flag.Parse()
+	if *mutants {
+		*only = "mutate"
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if *list {
