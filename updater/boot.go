@@ -53,7 +53,9 @@ func (u *Updater) load(ctx context.Context) (State, error) {
 	st, err := u.Journal.Load()
 	switch {
 	case err == nil:
-		u.saved, u.told = clone(st), st.Remaining
+		if u.told = st.Remaining; !u.doubt {
+			u.saved = clone(st)
+		}
 		return st, nil
 	case errors.Is(err, journal.ErrEmpty):
 		return u.rebuilt(), nil

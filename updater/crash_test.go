@@ -192,32 +192,35 @@ func (r *run) do(t *testing.T) {
 }
 
 // boot begins the launcher, or its engine again, and says whether a cut ended it.
-func (r *run) boot(t *testing.T, at cutAt) (cut bool) {
+func (r *run) boot(t *testing.T, at cutAt) bool {
 	w := r.w
-	w.t, w.checks, w.sawYank = t, 0, false
+	w.t, w.checks, w.sawYank = t, 0, map[string]bool{}
 	w.cut.left, w.cut.how, w.cut.power, w.cut.dead = at.op, at.how, r.kind == power, false
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	w.cancel = cancel
+	if r.u == nil || r.kind != engine {
+		r.u = w.updater()
+	}
+	cut, err := live(ctx, r.u)
+	if !cut && !errors.Is(err, context.Canceled) {
+		t.Errorf("the engine gave up: %v", err)
+	}
+	return cut
+}
+
+// live runs the engine until it ends, or a cut ends it.
+func live(ctx context.Context, u *Updater) (cut bool, err error) {
 	defer func() {
-		switch p := recover().(type) {
+		switch p := recover(); p {
 		case nil:
-		case error:
-			cut = errors.Is(p, errCut)
-			if p != errCut {
-				panic(p)
-			}
+		case errCut:
+			cut = true
 		default:
 			panic(p)
 		}
 	}()
-	if r.u == nil || r.kind != engine {
-		r.u = w.updater()
-	}
-	if err := r.u.Run(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("the engine gave up: %v", err)
-	}
-	return false
+	return false, u.Run(ctx)
 }
 
 // recover makes the machine what is found after a cut, and checks what must hold at any moment.

@@ -29,8 +29,9 @@ var errStranded = errors.New("no version to go back to can be started")
 
 // Internal causes that end a step without being failures of it.
 var (
-	errOrder = errors.New("an order came") // the step is done again after it
-	errPoll  = errors.New("time to ask the channel")
+	errOrder   = errors.New("an order came") // the step is done again after it
+	errHalfWay = errors.New("the engine ended while it carried out the order, which may hold or not; see the status")
+	errPoll    = errors.New("time to ask the channel")
 )
 
 // Bad marks err as evidence against the version at hand: it exited, its probe failed while the baseline was

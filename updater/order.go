@@ -265,16 +265,23 @@ func (u *Updater) obey(ctx context.Context, st State) State {
 		if r == nil {
 			break
 		}
-		next, err := apply(st, r.order, u.outlook())
-		if err == nil {
-			err = u.carryOut(st, next, r.order)
-		}
-		if err == nil {
-			st = next
-		}
-		r.done <- err
+		st = u.heed(st, r)
 	}
 	return st
+}
+
+// heed carries out one order and answers it, also if that brings the engine down.
+func (u *Updater) heed(st State, r *request) State {
+	err := errHalfWay
+	defer func() { r.done <- err }()
+	next, refused := apply(st, r.order, u.outlook())
+	if refused == nil {
+		refused = u.carryOut(st, next, r.order)
+	}
+	if err = refused; err != nil {
+		return st
+	}
+	return next
 }
 
 func (u *Updater) nextOrder() *request {
@@ -290,7 +297,8 @@ func (u *Updater) nextOrder() *request {
 
 // carryOut saves what an order changed and tells it. A way back is taken even if it cannot be saved now.
 func (u *Updater) carryOut(st, next State, o Order) error {
-	if err := u.save(next); err != nil && !unsavable(next.Phase) {
+	back := o.Kind == OrderRollback && next.Phase == journal.Reverting
+	if err := u.save(next); err != nil && !back {
 		u.show(st)
 		return fmt.Errorf("save the order: %w", err)
 	}

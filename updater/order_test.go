@@ -303,3 +303,40 @@ func TestOrderedUpdateHasItsTurn(t *testing.T) {
 		}
 	})
 }
+
+// An order that cannot be saved is refused, also in probation, which itself goes on without the disk. Only the
+// way back is taken all the same.
+func TestUnsavedOrderIsRefused(t *testing.T) {
+	in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
+		r.launch()
+		r.reach(journal.Probation)
+		r.pass(time.Second)
+		r.disk.Fail(func(durabletest.Op) error { return errors.New("input/output error") })
+		if err := r.order(Order{Kind: OrderPause}); err == nil || r.u.Status().State.Pause != nil {
+			t.Errorf("paused without a word on the disk: %v", err)
+		}
+		must(t, r.order(Order{Kind: OrderRollback}))
+		r.disk.Fail(nil)
+		r.rest(1)
+		r.expect(2, RolledBack)
+	})
+}
+
+// An engine that panics while it carries out an order answers it, and what the journal may or may not hold of it
+// is made one with what the next engine goes by.
+func TestOrderHalfWay(t *testing.T) {
+	in(t, []int{2, 1}, nil, func(t *testing.T, r *rig) {
+		r.launch()
+		r.cut.left, r.cut.how = 2, durabletest.Lost // the write of the slot is done, its sync is never answered
+		if err := r.order(Order{Kind: OrderPause}); !errors.Is(err, errHalfWay) {
+			t.Errorf("%v", err)
+		}
+		<-r.ended
+		r.cut.left, r.cut.dead = 0, false
+		r.launch() // the same engine again, as the launcher does
+		r.pass(time.Minute)
+		if now, disk := r.u.Status().State, r.state(); (now.Pause == nil) != (disk.Pause == nil) {
+			t.Errorf("the engine says %+v, the journal %+v", now.Pause, disk.Pause)
+		}
+	})
+}

@@ -53,6 +53,7 @@ type Updater struct {
 
 	// What Run remembers between two steps, and may forget.
 	saved     State         // as the journal has it, as far as we know
+	doubt     bool          // the last write of the journal may have been done or not
 	told      time.Duration // Remaining as last saved
 	synced    time.Duration // the last write of the journal took
 	up        bool          // some version serves
@@ -170,7 +171,7 @@ func (u *Updater) save(st State) error {
 	if reflect.DeepEqual(st, u.saved) {
 		return nil
 	}
-	u.saved = State{} // a write that fails may still have been done
+	u.saved, u.doubt = State{}, true // a write that fails, or never comes back, may still have been done
 	begun := time.Now()
 	err := u.Journal.Save(st)
 	u.synced = time.Since(begun)
@@ -181,7 +182,7 @@ func (u *Updater) save(st State) error {
 		u.emit(Event{Kind: "alarm", Phase: st.Phase, Text: "the journal cannot be written; free space or repair the disk", Err: err.Error()})
 		return err
 	}
-	u.saved, u.told = clone(st), st.Remaining
+	u.saved, u.told, u.doubt = clone(st), st.Remaining, false
 	u.show(st)
 	return nil
 }
@@ -241,7 +242,9 @@ func backoff(n int, first, most time.Duration) time.Duration {
 	return jitter(min(first<<min(n, 20), most))
 }
 
-func jitter(d time.Duration) time.Duration { return d + rand.N(d/4+1) }
+func jitter(d time.Duration) time.Duration { return d + spread(d/4+1) }
+
+var spread = rand.N[time.Duration] // replaced where a test wants the same course again
 
 func (u *Updater) outlook() outlook {
 	return outlook{probation: u.ProbationTime, config: u.Config, now: time.Now()}

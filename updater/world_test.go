@@ -1,19 +1,27 @@
 package updater
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
+	"path"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
+	"github.com/turnstone-go/turnstone/updater/fetch"
 	"github.com/turnstone-go/turnstone/updater/journal"
 	"github.com/turnstone-go/turnstone/updater/policy"
 	"github.com/turnstone-go/turnstone/updater/store"
@@ -55,6 +63,8 @@ type world struct {
 	t       *testing.T
 	disk    *durabletest.Disk // what is on it
 	cut     *cutter           // what the engine sees of it
+	look    *store.Store      // of the disk looked, for the test's own eyes
+	looked  *durabletest.Disk
 	procs   map[string]*proc
 	offers  []policy.Offer
 	sick    map[string]error                                  // by step and version: "warm 1.3.0"
@@ -64,18 +74,22 @@ type world struct {
 	cancel  context.CancelFunc
 	u       *Updater
 	poll    time.Duration
-	sawYank bool // the engine of this boot has read that an offer was taken back
+	sawYank map[string]bool // the numbers that the engine of this boot has read to be taken back
 	events  []Event
 	story   []Entry
+	served  map[string]bool                // the numbers that were committed here, to which it is right to go back
+	ended   func(Entry)                    // called for every finished update, may be nil
+	line    func(b []byte) ([]byte, error) // what becomes of the vendor's bytes on their way, may be nil
 }
 
 // newWorld returns a machine on which the versions good run well, the first of them active, and whose vendor
 // offers the others.
 func newWorld(t *testing.T, good, offered []int) *world {
-	w := &world{t: t, disk: durabletest.New(), procs: map[string]*proc{}, sick: map[string]error{}, enough: 3, poll: time.Hour}
+	w := &world{t: t, disk: durabletest.New(), procs: map[string]*proc{}, sick: map[string]error{}, sawYank: map[string]bool{}, served: map[string]bool{}, enough: 3, poll: time.Hour}
 	w.cut = &cutter{Disk: w.disk}
 	w.offer(offered...)
 	j, s := w.open()
+	_ = w.whole(version(1))
 	for _, v := range good {
 		must(t, durable.WriteFile(w.disk, s.Staged(version(v)), artifact(v), 0o600))
 		must(t, s.Seal(t.Context(), version(v)))
@@ -136,8 +150,11 @@ func (w *world) meet() {
 func (w *world) note(e Event) {
 	w.meet()
 	defer w.meet()
-	if e.Kind == "commit" && w.sawYank {
+	if e.Kind == "commit" && w.sawYank[e.Number] && !w.served[e.Number] {
 		w.t.Errorf("committed %s although it was taken back", e.Number)
+	}
+	if e.Kind == "commit" {
+		w.served[e.Number] = true
 	}
 	if len(w.events) < 10000 {
 		w.events = append(w.events, e)
@@ -150,8 +167,12 @@ func (w *world) heard(kind string) bool {
 
 func (w *world) remember(e Entry) {
 	w.meet()
+	defer w.meet()
+	if w.ended != nil {
+		w.ended(e)
+		return
+	}
 	w.story = append(w.story, e)
-	w.meet()
 }
 
 // state is the journal as it is on the disk.
@@ -165,19 +186,20 @@ func (w *world) state() State {
 // phase is where the engine says it is.
 func (w *world) phase() Phase { return w.u.Status().State.Phase }
 
-// whole says whether v is sealed and undamaged, without counting as an operation.
+// whole says whether v is sealed and undamaged. It neither counts as an operation nor syncs anything: the store is
+// opened once for each disk, when nothing has been lost and nothing fails.
 func (w *world) whole(v Version) error {
-	s, err := store.Open(w.disk, "store")
-	if err != nil {
-		return err
+	if w.looked != w.disk {
+		s, err := store.Open(w.disk, "store")
+		must(w.t, err)
+		w.looked, w.look = w.disk, s
 	}
-	return s.Verify(context.Background(), v)
+	return w.look.Verify(context.Background(), v)
 }
 
 func (w *world) damage(v Version) {
-	s, err := store.Open(w.disk, "store")
-	must(w.t, err)
-	f, err := w.disk.OpenFile(s.File(v), os.O_WRONLY, 0)
+	_ = w.whole(v)
+	f, err := w.disk.OpenFile(w.look.File(v), os.O_WRONLY, 0)
 	must(w.t, err)
 	_, err = f.WriteAt([]byte("rot"), 3)
 	must(w.t, errors.Join(err, f.Sync(), f.Close()))
@@ -213,7 +235,9 @@ func (w *world) Check(ctx context.Context) (policy.Offers, error) {
 			return policy.Offers{}, context.Canceled
 		}
 	}
-	w.sawYank = slices.ContainsFunc(w.offers, func(o policy.Offer) bool { return o.Yanked != "" })
+	for _, o := range w.offers {
+		w.sawYank[o.Number] = w.sawYank[o.Number] || o.Yanked != ""
+	}
 	return policy.Offers{Name: "acme/stable", List: slices.Clone(w.offers)}, nil
 }
 
@@ -230,10 +254,39 @@ func (w *world) Fetch(ctx context.Context, v Version, dst string, progress func(
 	if err := w.begin(ctx, "fetch", v); err != nil {
 		return err
 	}
-	progress(0, v.SizeBytes)
-	err := durable.WriteFile(w.cut, dst, artifact(int(v.Epoch)), 0o600)
+	vendor, err := fetch.Open("http://vendor.example", fetch.Options{Attempts: 1, Client: &http.Client{Transport: w}})
+	if err == nil {
+		err = vendor.Download(ctx, w.cut, fetch.Want{Name: fmt.Sprint(v.Epoch), SizeBytes: v.SizeBytes, SHA256: v.Digest}, dst, progress)
+	}
 	w.done()
+	if errors.Is(err, fetch.ErrDigest) {
+		return Refused(err)
+	}
 	return err
+}
+
+// RoundTrip is the vendor's web server and the line to it.
+func (w *world) RoundTrip(req *http.Request) (*http.Response, error) {
+	n, err := strconv.Atoi(path.Base(req.URL.Path))
+	if err != nil {
+		return nil, err
+	}
+	b, cut := artifact(n), error(nil)
+	head := http.Header{"Etag": {fmt.Sprintf("%q", version(n).Digest)}}
+	resp := &http.Response{Request: req, StatusCode: http.StatusOK, ContentLength: int64(len(b)), Header: head}
+	var from int
+	if n, _ := fmt.Sscanf(req.Header.Get("Range"), "bytes=%d-", &from); n == 1 {
+		resp.StatusCode = http.StatusPartialContent
+		head.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(b)-1, len(b)))
+		b = b[from:]
+	}
+	if w.line != nil {
+		if b, cut = w.line(b); b == nil {
+			return nil, cut
+		}
+	}
+	resp.Body = io.NopCloser(io.MultiReader(bytes.NewReader(b), iotest.ErrReader(cmp.Or(cut, io.EOF))))
+	return resp, nil
 }
 
 func (w *world) Verify(ctx context.Context, v Version, file string) error {
@@ -338,9 +391,8 @@ func (w *world) Watch(ctx context.Context, watch Watch) error {
 
 func (w *world) die(v Version) {
 	delete(w.procs, v.Digest)
-	for _, p := range w.procs {
-		p.accepting = true
-		return
+	if list := w.Running(); len(list) > 0 {
+		w.procs[list[len(list)-1].Digest].accepting = true
 	}
 }
 
