@@ -199,18 +199,20 @@ func (r *run) boot(t *testing.T, at cutAt) bool {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	w.cancel = cancel
-	if r.u == nil || r.kind != engine {
-		r.u = w.updater()
-	}
-	cut, err := live(ctx, r.u)
+	cut, err := live(func() error {
+		if r.u == nil || r.kind != engine {
+			r.u = w.updater()
+		}
+		return r.u.Run(ctx)
+	})
 	if !cut && !errors.Is(err, context.Canceled) {
 		t.Errorf("the engine gave up: %v", err)
 	}
 	return cut
 }
 
-// live runs the engine until it ends, or a cut ends it.
-func live(ctx context.Context, u *Updater) (cut bool, err error) {
+// live runs something until it ends, or a cut ends it.
+func live(run func() error) (cut bool, err error) {
 	defer func() {
 		switch p := recover(); p {
 		case nil:
@@ -220,7 +222,7 @@ func live(ctx context.Context, u *Updater) (cut bool, err error) {
 			panic(p)
 		}
 	}()
-	return false, u.Run(ctx)
+	return false, run()
 }
 
 // recover makes the machine what is found after a cut, and checks what must hold at any moment.

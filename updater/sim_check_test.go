@@ -26,12 +26,13 @@ func (s *sim) boot(cutAt int) (cut bool) {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	defer cancel()
 	s.cancel = cancel
-	if s.u == nil || was != engine || !s.wasCut {
-		if cut = s.anew(); cut {
-			return true
+	cut, err := live(func() error {
+		if s.u == nil || was != engine || !s.wasCut {
+			s.u, s.asked = nil, nil
+			s.u = s.updater()
 		}
-	}
-	cut, err := live(ctx, s.u)
+		return s.u.Run(ctx)
+	})
 	if !cut && !errors.Is(err, context.Canceled) {
 		s.t.Errorf("the engine gave up: %v", err)
 	}
@@ -44,21 +45,6 @@ func (s *sim) boot(cutAt int) (cut bool) {
 		s.lost = false
 	}
 	return cut
-}
-
-// anew makes a launcher, whose first operations can be cut as well.
-func (s *sim) anew() (cut bool) {
-	defer func() {
-		if p := recover(); p != nil {
-			if p != errCut {
-				panic(p)
-			}
-			cut, s.wasCut, s.u = true, true, nil
-		}
-	}()
-	s.asked = nil
-	s.updater()
-	return false
 }
 
 // answers holds what operators were answered against the journal. An order without an answer, when the launcher
