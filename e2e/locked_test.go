@@ -5,9 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,12 +21,7 @@ const lockLimit = 12 * time.Second
 // the time; and once the files are free the same update succeeds.
 func TestLockedFiles(t *testing.T) {
 	programs, m := windows(t)
-	locker := filepath.Join(t.TempDir(), "locker.exe")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", locker, "./locker")
-	build.Env = append(os.Environ(), "GOOS=windows", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build locker: %v\n%s", err, out)
-	}
+	locker := windowsTool(t, "./locker")
 	s, err := stage.New(t.Context(), programs, stage.Options{Machine: m, Service: true})
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -48,12 +47,7 @@ type service struct {
 func TestServiceOfWindows(t *testing.T) {
 	programs, m := windows(t)
 	programs.Launcher = copied(t, programs.Launcher)
-	scmctl := filepath.Join(programs.Dir, "scmctl.exe")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", scmctl, "./scmctl")
-	build.Env = append(os.Environ(), "GOOS=windows", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build scmctl: %v\n%s", err, out)
-	}
+	scmctl := windowsTool(t, "./scmctl")
 	for mode, user := range map[string]string{"proxy": "same", "handoff": "restricted"} {
 		t.Run(mode, func(t *testing.T) {
 			s, err := stage.New(t.Context(), programs, stage.Options{Machine: m, Config: map[string]string{
@@ -80,12 +74,7 @@ func TestServiceOfWindows(t *testing.T) {
 // direction, fails here. On a real Windows the same program must pass every line.
 func TestWhatWineCannot(t *testing.T) {
 	_, m := windows(t)
-	wincheck := filepath.Join(t.TempDir(), "wincheck.exe")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", wincheck, "../scripts/wincheck")
-	build.Env = append(os.Environ(), "GOOS=windows", "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build wincheck: %v\n%s", err, out)
-	}
+	wincheck := windowsTool(t, "../scripts/wincheck")
 	doc, err := os.ReadFile("../docs/WINDOWS.md")
 	if err != nil {
 		t.Fatal(err)

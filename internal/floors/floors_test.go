@@ -16,7 +16,7 @@ const module = "github.com/turnstone-go/turnstone/"
 // floor of each package: programs above the engine, the engine above the workers, the workers above
 // the words and the disk. A package may import lower floors only; its neighbours are not its business.
 var floor = map[string]int{
-	"scripts/demo": 5, "scripts/test": 5, "scripts/bench": 5, "scripts/build": 5, "e2e": 5, "e2e/scmctl": 5, "e2e/bridge": 5, "e2e/locker": 5, "e2e/tufclient": 5, "scripts/wincheck": 5, "scripts/wine": 5,
+	"scripts/demo": 5, "scripts/test": 5, "scripts/bench": 5, "scripts/build": 5, "e2e": 5, "e2e/scmctl": 5, "e2e/bridge": 5, "e2e/locker": 5, "e2e/console": 5, "e2e/tufclient": 5, "scripts/wincheck": 5, "scripts/wine": 5,
 
 	"e2e/stage": 4,
 
