@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	patchPays     = 60        // percent of the file that a patch may have at most
-	packedPays    = 90        // and a packed file
+	patchPays     = 60        // percent that a patch may have at most of what is fetched without it
+	packedPays    = 90        // and a packed file of the file
 	patchLargest  = 512 << 20 // of the files that patches are made for: making one takes about 12 times that in memory
 	patchReleases = 3         // by default
 )
@@ -119,10 +119,20 @@ func (w *workspace) addPatch(ctx context.Context, a *manifest.Artifact, base man
 	if err != nil {
 		return err
 	}
-	if int64(len(patch))*100 >= a.SizeBytes*patchPays {
+	if int64(len(patch))*100 >= download(*a)*patchPays {
 		return nil
 	}
 	return w.keepPatch(ctx, a, old, base.SHA256, patch)
+}
+
+// download is what a host fetches that has nothing to start from.
+func download(a manifest.Artifact) int64 {
+	for _, p := range a.Patches {
+		if p.From == "" {
+			return p.SizeBytes
+		}
+	}
+	return a.SizeBytes
 }
 
 // keepPatch tries a patch and stores it.

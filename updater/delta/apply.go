@@ -24,10 +24,36 @@ type Files struct {
 // Apply writes the new file to w. The error is ErrPatch when the patch is at fault, the cause of ctx when
 // that has ended, or one of the files; what was written is then of no use.
 func Apply(ctx context.Context, f Files, w io.Writer) error {
-	if err := apply(ctx, f, w); err != nil {
+	f, err := unwrap(f)
+	if err == nil {
+		err = apply(ctx, f, w)
+	}
+	if err != nil {
 		return fmt.Errorf("apply patch: %w", err)
 	}
 	return nil
+}
+
+// unwrap makes of a patch of the kind Go a plain one, for the old file with its references moved.
+func unwrap(f Files) (Files, error) {
+	var head [goBytes]byte
+	if _, err := f.Patch.ReadAt(head[:], 0); err != nil && err != io.EOF {
+		return f, readError(err, "header")
+	}
+	if string(head[:len(goMagic)]) != goMagic {
+		return f, nil
+	}
+	n, left := getInt(head[len(goMagic):]), f.PatchBytes-goBytes
+	if n < 0 || n > left {
+		return f, fmt.Errorf("%w: a layout of %d bytes in a patch of %d", ErrPatch, n, f.PatchBytes)
+	}
+	l, err := readLayout(io.NewSectionReader(f.Patch, goBytes, n), f.OldBytes)
+	if err != nil {
+		return f, err
+	}
+	f.Old = newMoved(l, f.Old, f.OldBytes)
+	f.Patch, f.PatchBytes = io.NewSectionReader(f.Patch, goBytes+n, left-n), left-n
+	return f, nil
 }
 
 func apply(ctx context.Context, f Files, w io.Writer) error {

@@ -12,10 +12,10 @@ import "slices"
 
 const bzipUnit = 100_000
 
-// appendBzip2 adds a stream with the bytes of b to dst. The blocks are no larger than b: the reader makes its
-// tables for the largest that the header allows.
-func appendBzip2(dst, b []byte) []byte {
-	level := min(9, 1+len(b)/bzipUnit)
+// appendBzip2 adds a stream with the bytes of b to dst, in blocks of at most that level and no larger than b: the
+// reader makes its tables, four bytes for one, for the largest block that the header allows.
+func appendBzip2(dst, b []byte, level int) []byte {
+	level = min(level, 1+len(b)/bzipUnit)
 	w := bitWriter{out: append(dst, 'B', 'Z', 'h', '0'+byte(level))}
 	whole := uint32(0)
 	for len(b) > 0 {

@@ -12,6 +12,13 @@
 //
 // Integers are 64 bits, little-endian, sign and magnitude.
 //
+// A second form is for Go executables, where one new function moves what lies behind it, and with it every address
+// that refers to it. It is
+//
+//	"TSGODLT1", then the size of the layout, 8 bytes
+//	the layout, compressed by bzip2: where references stand in the old file, and what has moved by how much
+//	a classic patch, to be applied to the old file with its references moved
+//
 // A file that is packed by zstd counts as a patch that starts from nothing.
 //
 // The package opens no file, chooses no patch, and checks no signature: a patch is authenticated before it
@@ -24,8 +31,11 @@ import (
 	"errors"
 )
 
-// Plain is the kind of a patch in the classic form, as release documents name it.
-const Plain = "bsdiff40"
+// Kinds of patches, as release documents name them.
+const (
+	Plain = "bsdiff40" // the classic form
+	Go    = "go1"      // the form for Go executables
+)
 
 // ErrPatch says that a patch is malformed, or is not for these two files.
 var ErrPatch = errors.New("patch is malformed or for other files")
@@ -33,15 +43,19 @@ var ErrPatch = errors.New("patch is malformed or for other files")
 const (
 	plainMagic  = "BSDIFF40"
 	headerBytes = 32
+	goMagic     = "TSGODLT1"
+	goBytes     = 16
 	stepBytes   = 24
 )
 
 // Kind names the kind of a patch, "" if it is none.
 func Kind(patch []byte) string {
-	if bytes.HasPrefix(patch, []byte(plainMagic)) {
+	switch {
+	case bytes.HasPrefix(patch, []byte(plainMagic)):
 		return Plain
-	}
-	if bytes.HasPrefix(patch, []byte(packedMagic)) {
+	case bytes.HasPrefix(patch, []byte(goMagic)):
+		return Go
+	case bytes.HasPrefix(patch, []byte(packedMagic)):
 		return Packed
 	}
 	return ""

@@ -286,7 +286,7 @@ func FuzzBzip2(f *testing.F) {
 	f.Add(bytes.Repeat([]byte("ab"), 500))
 	f.Add(bytes.Repeat([]byte{7}, 1000))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		got, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(appendBzip2(nil, data))))
+		got, err := io.ReadAll(bzip2.NewReader(bytes.NewReader(appendBzip2(nil, data, 9))))
 		if err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%d bytes come back as %d, %v", len(data), len(got), err)
 		}
