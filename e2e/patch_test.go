@@ -25,7 +25,7 @@ func patchable(t *testing.T) (*stage.Stage, *middle) {
 // addPatched publishes an example with patches from the newest n versions.
 func addPatched(t *testing.T, s *stage.Stage, version, n string) {
 	t.Helper()
-	change(t, s, "add", version, "--platform", runtime.GOOS+"/"+runtime.GOARCH+"="+example(t, version, ""), "--channel", "stable", "--patches", n)
+	change(t, s, "add", version, "--platform", runtime.GOOS+"/"+runtime.GOARCH+"="+example(t, version, ""), "--channel", "stable", "--patches", n, "--pack=false")
 }
 
 // unstaged demands that nothing is left where downloads and patches lie.

@@ -53,13 +53,13 @@ func (f *feed) fetchPatch(ctx context.Context, v journal.Version, dst string, pr
 	if !f.worth(v, p, dst) {
 		return false
 	}
-	f.say(v, fmt.Sprintf("by %s of %d bytes instead of %d", called(p), p.SizeBytes, v.SizeBytes), nil)
+	f.say(v, fmt.Sprintf("by a %s of %d bytes instead of %d", called(p), p.SizeBytes, v.SizeBytes), nil)
 	err = f.patch(ctx, v, p, base, dst, progress)
 	if err == nil {
 		return true
 	}
 	if ctx.Err() == nil {
-		f.say(v, "cannot be made by "+called(p)+": fetching the whole file", err)
+		f.say(v, "cannot be made by the "+called(p)+": fetching the whole file", err)
 	}
 	return false
 }
@@ -80,9 +80,9 @@ func (f *feed) artifact(ctx context.Context, v journal.Version) (manifest.Artifa
 // called names a patch for people.
 func called(p manifest.Patch) string {
 	if p.Kind == manifest.PatchPacked {
-		return "a packed file"
+		return "packed file"
 	}
-	return "a patch"
+	return "patch"
 }
 
 // base is the old file of a patch, none for one that starts from nothing.

@@ -31,6 +31,7 @@ type addition struct {
 	files, platforms            []string
 	protocol                    manifest.Protocol
 	patches                     int // releases that patches start from
+	pack                        bool
 }
 
 func (a *app) addCommand() *cobra.Command {
@@ -55,6 +56,7 @@ func (a *app) addCommand() *cobra.Command {
 	flags.StringVar(&add.channel, "channel", "", "channel that offers it (default: the first of the product)")
 	flags.StringVar(&add.share, "share", "100%", "share of the channel's hosts; 'release rollout' changes it later")
 	flags.StringVar(&add.notesFile, "notes", "", "file with the release notes")
+	flags.BoolVar(&add.pack, "pack", true, "store each FILE packed by zstd as well, if it pays")
 	flags.IntVar(&add.patches, "patches", patchReleases, "make patches from this many of the newest versions of each channel; 0 for none")
 	flags.StringVar(&add.main, "main", "", "path of the program in FILEs that are archives (.tar.gz, .tgz, .tar.zst, .zip), without .exe")
 	flags.IntVar(&add.protocol.Min, "protocol-min", wire.Protocol, "oldest launcher protocol that the program speaks")
@@ -86,11 +88,7 @@ func (a added) text(w io.Writer) {
 	for _, f := range a.Artifacts {
 		line(w, "artifact", "%s %s, %s, sha256 %s…", f.Platform, f.Name, size(f.SizeBytes), f.SHA256[:12])
 		for _, p := range f.Patches {
-			from := "nothing"
-			if p.From != "" {
-				from = "sha256 " + p.From[:12] + "…"
-			}
-			line(w, "patch", "%s from %s: %s (%s)", f.Platform, from, size(p.SizeBytes), p.Kind)
+			line(w, "also", "%s %s: %s (%s)", f.Platform, called(p), size(p.SizeBytes), p.Kind)
 		}
 	}
 	a.next(w, "release publish --to dir:PATH")
@@ -131,7 +129,7 @@ func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err := w.checkNew(set, add.channel, release); err != nil {
 		return nil, err
 	}
-	return w.addRelease(ctx, set, release, files, target{add.channel, share, add.patches})
+	return w.addRelease(ctx, set, release, files, target{add.channel, share, add.patches, add.pack})
 }
 
 // describe is the release document without its epoch and signatures.
@@ -218,6 +216,7 @@ type target struct {
 	channel string
 	share   int
 	patches int // from so many of the newest releases of each channel
+	pack    bool
 }
 
 func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release manifest.Release, files []binary, to target) (answer, error) {
@@ -233,7 +232,7 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	if err := w.storeArtifacts(ctx, key, &release, files); err != nil {
 		return nil, err
 	}
-	if err := w.addPatches(ctx, set, to.channel, &release, to.patches); err != nil {
+	if err := w.addPatches(ctx, set, &release, to); err != nil {
 		return nil, err
 	}
 	if err := release.Check(); err != nil {

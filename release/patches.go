@@ -24,10 +24,10 @@ const (
 	patchReleases = 3         // by default
 )
 
-// addPatches gives each artifact patches from the newest n releases of every channel, the channel of the release
+// addPatches gives each artifact a packed copy, and patches from the newest releases of every channel, the channel of the release
 // first: a release that is promoted keeps its document, so it brings the patches for the hosts there along.
-func (w *workspace) addPatches(ctx context.Context, set *manifest.Set, channel string, release *manifest.Release, n int) error {
-	older, err := w.newest(set, channel, n)
+func (w *workspace) addPatches(ctx context.Context, set *manifest.Set, release *manifest.Release, to target) error {
+	older, err := w.newest(set, to.channel, to.patches)
 	if err != nil {
 		return err
 	}
@@ -36,14 +36,19 @@ func (w *workspace) addPatches(ctx context.Context, set *manifest.Set, channel s
 		if a.SizeBytes > patchLargest || a.Format != "" { // of a packed file hardly a byte stays the same
 			continue
 		}
+		bases := basesOf(*a, older)
+		if len(bases) == 0 && !to.pack {
+			continue
+		}
 		fresh, err := w.artifactBytes(ctx, *a)
 		if err != nil {
 			return err
 		}
-		if err := w.addPacked(ctx, a, fresh); err != nil {
-			return fmt.Errorf("pack %s: %w", a.Name, err)
+		if to.pack {
+			if err := w.addPacked(ctx, a, fresh); err != nil {
+				return fmt.Errorf("pack %s: %w", a.Name, err)
+			}
 		}
-		bases := basesOf(*a, older)
 		for _, base := range bases {
 			if err := w.addPatch(ctx, a, base, fresh); err != nil {
 				return fmt.Errorf("patch for %s from %s…: %w", a.Name, base.SHA256[:12], err)

@@ -109,10 +109,10 @@ func (s *Stage) product() string { return filepath.Join(s.Home, "product") }
 func (s *Stage) Repo() string  { return filepath.Join(s.Home, "www") }
 func (s *Stage) State() string { return s.state }
 
-// Publish adds a version made of one file for this platform and publishes it on the stable channel.
+// Publish adds a version made of one file for this platform, to be downloaded as it is, and publishes it on the stable channel.
 func (s *Stage) Publish(ctx context.Context, version, file string) error {
 	platform := s.os() + "/" + runtime.GOARCH
-	return s.Change(ctx, "add", version, "--platform", platform+"="+file, "--channel", "stable", "--patches", "0")
+	return s.Change(ctx, "add", version, "--platform", platform+"="+file, "--channel", "stable", "--patches", "0", "--pack=false")
 }
 
 // Change runs the release tool on the product, and publishes what that made.
