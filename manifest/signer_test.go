@@ -44,22 +44,19 @@ func TestEncryptedKey(t *testing.T) {
 	}
 }
 
+// The keys of RFC 8410, section 10: what other tools write, we read.
+const (
+	rfcPrivate = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n"
+	rfcPublic  = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n"
+)
+
 func TestPublicPEM(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		t.Fatalf("openssl is not there: %v", err)
-	}
-	k := must(NewKey())(t)
-	file := filepath.Join(t.TempDir(), "key.pem")
-	if err := os.WriteFile(file, k.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	text := must(exec.Command(openssl, "pkey", "-in", file, "-pubout").Output())(t)
-	if p := must(ParsePublicPEM(text))(t); p != k.Public() {
+	k := must(ParseKey([]byte(rfcPrivate)))(t)
+	if p := must(ParsePublicPEM([]byte(rfcPublic)))(t); p != k.Public() {
 		t.Error("another key")
 	}
-	for _, bad := range [][]byte{nil, k.Bytes(), bytes.Replace(text, []byte("MCow"), []byte("MCox"), 1)} {
-		if _, err := ParsePublicPEM(bad); !errors.Is(err, ErrKey) {
+	for _, bad := range []string{"", rfcPrivate, strings.Replace(rfcPublic, "MCow", "MCox", 1), rfcPublic[:60]} {
+		if _, err := ParsePublicPEM([]byte(bad)); !errors.Is(err, ErrKey) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -135,10 +132,7 @@ func minisignAccepts(t *testing.T, signature, public string, data []byte) {
 	t.Helper()
 	program, err := exec.LookPath("minisign")
 	if err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal("minisign is not there")
-		}
-		return
+		return // TestMinisignProgram says that it is not there
 	}
 	file := filepath.Join(t.TempDir(), "demo")
 	for name, text := range map[string]string{file: string(data), file + ".minisig": signature} {

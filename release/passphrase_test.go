@@ -90,6 +90,9 @@ func TestPassphraseFileThatOthersCanRead(t *testing.T) {
 // init encrypts every key, each with a passphrase of its own if the environment has one. The artifact key is in
 // minisign's format. Opening that one is made slow on purpose, so it is done as rarely as the test allows.
 func TestInitEncrypts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("minisign's format takes 1 GiB and seconds to open, under the race detector minutes: it is run in full without -short")
+	}
 	b := newBench(t)
 	t.Setenv("RELEASE_PASSPHRASE", "for the rest")
 	t.Setenv("RELEASE_PASSPHRASE_ARTIFACT", "for programs")

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -70,7 +71,7 @@ func typed(t *testing.T, answers []string, args ...string) (screen string, code 
 // waitSilent waits until the terminal no longer echoes.
 func waitSilent(t *testing.T, terminal *os.File) {
 	t.Helper()
-	for {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
 		if err != nil {
 			t.Fatal(err)
@@ -79,6 +80,7 @@ func waitSilent(t *testing.T, terminal *os.File) {
 			return
 		}
 	}
+	t.Fatal("the terminal shows what is typed")
 }
 
 // A person types passphrases without seeing them; two that differ, or a wrong one, change nothing.

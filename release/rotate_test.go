@@ -105,8 +105,12 @@ func TestLostRootKey(t *testing.T) {
 	b.must(0, "sign", "--key", filepath.Join(stick, "root-3.key"))
 	listed := b.must(0, "keys").out
 	contains(t, listed, "root-1, elsewhere", "root-4.key", "root-3, elsewhere")
-	if strings.Contains(listed, "root-2") {
-		t.Errorf("the lost key is still listed:\n%s", listed)
+	product, err := os.ReadFile(filepath.Join(b.dir, productFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(listed+string(product), "root-2") {
+		t.Errorf("the lost key is still listed:\n%s\n%s", listed, product)
 	}
 	sheet, err := os.ReadFile(filepath.Join(b.dir, "RECOVERY.txt"))
 	if err != nil {
@@ -215,6 +219,19 @@ func TestFileThatComesBackChanged(t *testing.T) {
 	contains(t, b.must(codeVerify, "sign", file).err, "does not say what the draft says")
 	write(t, file, []byte("{}"))
 	b.must(codeVerify, "sign", file)
+}
+
+// A product folder that was carried to an offline machine names a command for the root's key. Signing a file with
+// the key that is there does not run it; signing with whatever the folder names does.
+func TestCarriedProductRunsNothing(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	stick := b.away("root-1", "root-2", "root-3")
+	b.must(0, "sign", "--role", "root", "--key", filepath.Join(stick, "root-1.key"))
+	b.setSigner("root-2", `exec:"`+os.Args[0]+`" `+deviceMode+` locked "`+filepath.Join(stick, "root-3.key")+`"`)
+	file := filepath.Join(b.dir, "draft", "metadata", "2.root.json")
+	contains(t, b.must(13, "sign", "--role", "root", file).err, "the card")
+	b.must(0, "sign", "--role", "root", "--key", filepath.Join(stick, "root-2.key"), file)
 }
 
 // A channel that is added later has a key of its own, and can be made to need two.

@@ -127,4 +127,12 @@ func TestPublishRenewsWhatIsPastHalf(t *testing.T) {
 	}
 	b.lifetime("targets", "20000h")
 	contains(t, b.must(3, "publish", "--to", "dir:"+b.public).out, "release sign --role targets")
+	// A channel whose key is elsewhere is not renewed, and its end is announced.
+	b.lifetime("channel", "20000h")
+	stick := b.away("stable")
+	contains(t, b.must(3, "publish", "--to", "dir:"+b.public).out, "release sign --role stable")
+	b.must(0, "sign", "--role", "stable", "--key", filepath.Join(stick, "stable.key"))
+	if out := b.must(0, "publish", "--to", "dir:"+b.public).out; strings.Contains(out, "release sign --role stable") {
+		t.Errorf("after it was renewed: %s", out)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ func device(args []string) int {
 			}
 		}
 	case "silent":
-		select {}
+		time.Sleep(time.Hour)
 	case "environment":
 		for _, v := range os.Environ() {
 			if strings.HasPrefix(v, passphraseEnv) || strings.HasPrefix(v, newPassphraseEnv) {
@@ -136,6 +137,13 @@ func TestCommandThatDoesNotSign(t *testing.T) {
 		if after := files(t, filepath.Join(b.dir, "repo", "metadata")); !slices.Equal(before, after) || exists(filepath.Join(b.dir, "draft")) {
 			t.Errorf("%s: something was written: %v", mode, after)
 		}
+	}
+	if file := filepath.Join(b.dir, productFile); runtime.GOOS != "windows" {
+		b.setSigner("stable-2", signer)
+		if err := os.Chmod(file, 0o664); err != nil {
+			t.Fatal(err)
+		}
+		contains(t, b.must(codePreflight, "sign", "--role", "stable").err, "chmod go-w "+file)
 	}
 	// Another machine, which has no such command: the key is elsewhere.
 	b.setSigner("stable-2", "exec:no-such-command-here")

@@ -43,14 +43,15 @@ func (s signedFile) text(w io.Writer) {
 	line(w, "next", "bring the file back to the product and run 'release sign FILE' there (%s so far)", count(len(s.SignedBy), "signature"))
 }
 
-// signFiles adds signatures to metadata files away from their product. Of the folder --dir only keys/ is used, and
-// product.toml if it is there.
+// signFiles adds signatures to metadata files away from their product. With --key nothing of the folder --dir is
+// read: a product file that was carried here with the metadata could name commands. Without, keys/ is used, and
+// the product file if it is there.
 func (a *app) signFiles(s signing) (answer, error) {
 	if len(s.roles) != 1 || len(s.files) != 1 {
 		return nil, usage("give one --role and one FILE to sign, or FILEs alone to take their signatures into the draft")
 	}
 	w, role, file := a.workspace(), s.roles[0], s.files[0]
-	if exists(filepath.Join(w.path, productFile)) {
+	if len(s.keys) == 0 && exists(filepath.Join(w.path, productFile)) {
 		p, err := loadProduct(w.disk, w.path)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/turnstone-go/turnstone/manifest"
@@ -75,7 +77,16 @@ func (w *workspace) signer(c candidate) (manifest.Signer, error) {
 	return w.readKey(c.file)
 }
 
+// command is refused while others can write the product file: they could name a program of theirs.
 func (w *workspace) command(c candidate) (manifest.Signer, error) {
+	file := filepath.Join(w.path, productFile)
+	info, err := w.disk.Lstat(file)
+	if err != nil {
+		return nil, err
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
+		return nil, refuse("%s can be changed by others, who could have %v run what they like: run 'chmod go-w %s'", file, c, file)
+	}
 	argv, err := parseExec(c.entry.Signer)
 	if err != nil {
 		return nil, err
