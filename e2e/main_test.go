@@ -83,7 +83,12 @@ func launched(t *testing.T, o stage.Options) *stage.Stage {
 
 func staged(t *testing.T, o stage.Options) *stage.Stage {
 	t.Helper()
-	s, err := stage.New(t.Context(), programs, o)
+	return stagedWith(t, programs, o)
+}
+
+func stagedWith(t *testing.T, p stage.Programs, o stage.Options) *stage.Stage {
+	t.Helper()
+	s, err := stage.New(t.Context(), p, o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -18,16 +19,31 @@ import (
 	"github.com/turnstone-go/turnstone/e2e/stage"
 )
 
-// launcherBinary is a launcher of that version, with a fault inside or none.
+var launchers struct {
+	sync.Mutex
+	files map[string]string
+}
+
+// launcherBinary is a launcher of that version, with a fault inside or none, compiled once.
 func launcherBinary(t *testing.T, version, fault string) string {
 	t.Helper()
-	out := filepath.Join(t.TempDir(), "launcher")
+	launchers.Lock()
+	defer launchers.Unlock()
+	key := "launcher-" + version + "-" + fault
+	if f := launchers.files[key]; f != "" {
+		return f
+	}
+	out := filepath.Join(programs.Dir, key)
 	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "trialfault",
 		"-ldflags", "-s -w -X main.version="+version+" -X main.trialFault="+fault, "-o", out, "../launcher")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
+	if launchers.files == nil {
+		launchers.files = make(map[string]string)
+	}
+	launchers.files[key] = out
 	return out
 }
 
@@ -35,7 +51,14 @@ func launcherBinary(t *testing.T, version, fault string) string {
 func renewable(t *testing.T, poll, trial string) *stage.Stage {
 	t.Helper()
 	p := programs
-	p.Launcher = launcherBinary(t, "100.0.0", "")
+	b, err := os.ReadFile(launcherBinary(t, "100.0.0", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Launcher = filepath.Join(t.TempDir(), "launcher") // it becomes a link
+	if err := os.WriteFile(p.Launcher, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	o := quick(nil)
 	o.Channels = []string{"launcher"}
 	if o.Config == nil {

@@ -38,6 +38,11 @@ type machine struct {
 // booted is a machine with the launcher in its place and version 1.0.0 published, and nothing installed yet.
 func booted(t *testing.T, o stage.Options) *machine {
 	t.Helper()
+	return bootedWith(t, programs, o)
+}
+
+func bootedWith(t *testing.T, p stage.Programs, o stage.Options) *machine {
+	t.Helper()
 	if runtime.GOOS != "linux" {
 		t.Skip("systemd is for Linux")
 	}
@@ -48,7 +53,7 @@ func booted(t *testing.T, o stage.Options) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{Machine: box, stage: staged(t, o)}
+	m := &machine{Machine: box, stage: stagedWith(t, p, o)}
 	t.Cleanup(func() { m.end(t) })
 	publish(t, m.stage, "1.0.0", example(t, "1.0.0", ""))
 	m.furnish(t)
@@ -70,7 +75,7 @@ func (m *machine) furnish(t *testing.T) {
 	for _, err := range []error{
 		m.Write(hostConfig, []byte(text), 0o644),
 		m.Put(root, hostRoot, 0o644),
-		m.Put(programs.Launcher, hostLauncher, 0o755),
+		m.Put(m.stage.Launcher, hostLauncher, 0o755),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -82,7 +87,7 @@ func (m *machine) end(t *testing.T) {
 	if t.Failed() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second) // the test's own has ended
 		defer cancel()
-		out, _, err := m.Run(ctx, "journalctl", "--no-pager", "--lines=150", "--output=short-precise", "_PID=1", "+", "_SYSTEMD_UNIT="+hostUnit)
+		out, _, err := m.Run(ctx, "journalctl", "--no-pager", "--lines=400", "--output=short-precise", "_PID=1", "+", "_SYSTEMD_UNIT="+hostUnit)
 		t.Logf("the machine's journal: %v\n%s", err, out)
 	}
 	if err := m.Close(); err != nil {

@@ -167,8 +167,10 @@ func serviceState(ctx context.Context, name string) (word string, up bool, err e
 	return word, word == "active" || word == "reloading" || word == "deactivating", err
 }
 
-// stopAsked looks for a job. While systemd waits to restart a service by itself, the service has none.
+// stopAsked looks for a job that ends the service. While systemd waits to restart it by itself, the service has no job,
+// and while it starts, a "start": a launcher that dies then, one that cannot take over for example, is started again.
 func stopAsked(ctx context.Context, name string) (bool, error) {
-	job, err := systemctl(ctx, "show", "--value", "--property=Job", name+".service")
-	return job != "" && job != "0", err
+	out, err := systemctl(ctx, "list-jobs", "--no-legend", "--plain", name+".service") // a line is: number, unit, type, state
+	job := strings.Fields(out)
+	return len(job) == 4 && (job[2] == "stop" || job[2] == "restart"), err
 }
