@@ -1,4 +1,4 @@
-// Package floors holds one test: imports only go down.
+// Package floors holds the tests of the tree as a whole: imports only go down, and the tests that documents name exist.
 package floors
 
 import (
