@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 
 	"golang.org/x/term"
@@ -34,14 +35,17 @@ func newOutput(level slog.Level) output {
 	return out
 }
 
+// hostForm is what a host's id may be: ours are 26 letters and digits.
+var hostForm = regexp.MustCompile(`^[!-~]{1,99}$`)
+
 // hostID is a random name of this installation, made once. It places the host in a rollout and is neither
-// secret nor sent anywhere.
+// secret nor sent anywhere. A file that holds no name is replaced, at the cost of another place in rollouts.
 func hostID(d durable.Disk, name string) (string, error) {
 	b, err := durable.ReadFile(d, name, 100)
-	if err == nil && len(b) > 0 {
-		return strings.TrimSpace(string(b)), nil
+	if id := strings.TrimSpace(string(b)); err == nil && hostForm.MatchString(id) {
+		return id, nil
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, durable.ErrTooLarge) {
 		return "", fmt.Errorf("read the host's id: %w", err)
 	}
 	id := rand.Text()

@@ -372,6 +372,32 @@ func TestGuard(t *testing.T) {
 	})
 }
 
+// A record that cannot be read, and a trial that cannot, end no self-update: the next start puts them aside.
+func TestDamagedRecords(t *testing.T) {
+	for name, bad := range map[string][]byte{"cut short": []byte(`{"now":{"ver`), "zeroed": make([]byte, 200), "hostile": bytes.Repeat([]byte("["), maxRecord+1)} {
+		f, exe := onTrial(t)
+		if err := f.Report(digest(newBytes)); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range []string{f.recordFile(), f.trialFile()} {
+			if err := os.WriteFile(file, bad, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_ = f.Settle(digest(newBytes)) // says what was wrong
+			if _, err := f.Record(); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if tr, err := f.Trial(); tr != nil || err != nil {
+				t.Errorf("%s: trial %v, %v", name, tr, err)
+			}
+			leadsTo(t, f, exe, newBytes)
+		}
+		if err := f.Collect(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Collect keeps what a record names and removes the rest, downloads too.
 func TestCollect(t *testing.T) {
 	f, _ := onTrial(t)

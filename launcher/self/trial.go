@@ -59,6 +59,9 @@ func (f *Folder) Try(digest string, pid int) (goOn bool, err error) {
 // Settle ends what an earlier trial left behind, in a launcher that is not the one on trial and runs: the record
 // of one that never began, or of one that was gone back from, and not to the end.
 func (f *Folder) Settle(digest string) error {
+	if err := f.mend(); err != nil {
+		return err
+	}
 	t, err := f.Trial()
 	if err != nil { // it leads nowhere
 		return errors.Join(err, durable.RemoveAll(f.sys.Disk, f.trialFile()))
@@ -71,6 +74,20 @@ func (f *Folder) Settle(digest string) error {
 		reason = "did not report in"
 	}
 	return f.Back(t.Target.Digest, reason)
+}
+
+// mend puts a record of earlier self-updates aside that cannot be read, so that it does not end them all. What it
+// knew is lost: which launchers failed here, and the highest epoch; the signed channel alone decides then.
+func (f *Folder) mend() error {
+	_, err := f.Record()
+	var disk *fs.PathError
+	if err == nil || errors.As(err, &disk) { // what cannot be read now may be whole
+		return nil
+	}
+	if err := f.sys.Disk.Rename(f.recordFile(), f.recordFile()+".damaged"); err != nil {
+		return fmt.Errorf("put a damaged record aside: %w", err)
+	}
+	return f.sys.Disk.SyncDir(f.dir)
 }
 
 // OnTrial says whether the launcher with this digest has yet to report in.
