@@ -167,8 +167,13 @@ func offerTo(t *testing.T, s *stage.Stage, version string, share int) {
 
 // signAndKeep does what the pipeline does after every change.
 func signAndKeep(ctx context.Context, set *manifest.Set, product string, store repo.Store) error {
+	return signAndKeepAt(ctx, set, product, store, time.Now(), 0)
+}
+
+// signAndKeepAt is signAndKeep as it would have been at another time.
+func signAndKeepAt(ctx context.Context, set *manifest.Set, product string, store repo.Store, at time.Time, lifetime time.Duration) error {
 	for _, role := range []string{"stable", "snapshot", "timestamp"} {
-		if err := set.Bump(role, time.Now(), 0); err != nil {
+		if err := set.Bump(role, at, lifetime); err != nil {
 			return err
 		}
 	}

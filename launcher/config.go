@@ -50,6 +50,9 @@ type RepositoryConfig struct {
 	ClientCert string   `toml:"client_cert"` // PEM file that this host shows to them
 	ClientKey  string   `toml:"client_key"`  // PEM file, of the certificate
 	MaxRate    Rate     `toml:"max_rate"`    // of downloads; default no limit
+
+	// MaxStaleness is how long after its expiry metadata is still taken; default 0, not at all.
+	MaxStaleness time.Duration `toml:"max_staleness"`
 }
 
 // StateConfig is the folder that the launcher alone writes.

@@ -104,6 +104,7 @@ func (d *document) checkRepository(c *Config) {
 		d.bad("repository.root", `name the vendor's first root: root = "root.json" (release init writes it)`, "missing")
 	}
 	d.between("repository.poll", r.Poll, time.Second, 7*24*time.Hour)
+	d.between("repository.max_staleness", r.MaxStaleness, 0, 10*365*24*time.Hour)
 	d.checkProxy(r)
 	switch {
 	case r.ClientCert == "" && r.ClientKey != "":

@@ -6,6 +6,8 @@ import (
 
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
+	"github.com/turnstone-go/turnstone/manifest"
+	"github.com/turnstone-go/turnstone/updater/bundle"
 )
 
 // exitError is an error that knows its exit code.
@@ -43,6 +45,8 @@ func codeOf(err error) control.Code {
 		return control.NotPrepared
 	case errors.Is(err, control.ErrNotRunning):
 		return control.NotRunning
+	case errors.Is(err, manifest.ErrVerify), errors.Is(err, bundle.ErrBundle):
+		return control.NotVerified
 	case errors.As(err, &cfg), errors.Is(err, errNoConfig):
 		return control.Usage
 	}

@@ -20,7 +20,7 @@ import (
 // updater.Feed. Nothing leaves it that was not verified.
 type feed struct {
 	disk   durable.Disk
-	source *fetch.Repository
+	source supply
 	client *manifest.Client
 	host   manifest.Host
 	bases  bases               // nil where every file is fetched whole
@@ -36,13 +36,14 @@ func openFeed(d durable.Disk, cfg Config) (*feed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the trusted root: %w\nrepository.root names it; `release init` writes it as root.json", err)
 	}
-	f := &feed{disk: d, host: manifest.Host{Product: cfg.Product, Channel: cfg.Repository.Channel, OS: runtime.GOOS, Arch: runtime.GOARCH}}
+	f := &feed{disk: d, host: cfg.host()}
 	if f.client, err = manifest.Open(d, cfg.stateFile("trust"), root, f.host); err != nil {
 		return nil, fmt.Errorf("open the trust folder: %w", err)
 	}
+	f.source.bundle = cfg.stateFile(bundleFile)
 	address, o := cfg.Repository.sources()
 	o.Skipped = f.skipped
-	if f.source, err = fetch.Open(address, o); err != nil {
+	if f.source.Repository, err = fetch.Open(address, o); err != nil {
 		return nil, fmt.Errorf("open the repository: %w", err)
 	}
 	if view, err := f.client.Cached(); err == nil { // else there is none yet: a fresh install
@@ -51,13 +52,14 @@ func openFeed(d durable.Disk, cfg Config) (*feed, error) {
 	return f, nil
 }
 
+// host is who asks the repository.
+func (c *Config) host() manifest.Host {
+	return manifest.Host{Product: c.Product, Channel: c.Repository.Channel, OS: runtime.GOOS, Arch: runtime.GOARCH, MaxStaleness: c.Repository.MaxStaleness}
+}
+
 // Check reads the channel again.
 func (f *feed) Check(ctx context.Context) (policy.Offers, error) {
-	var view *manifest.View
-	err := f.anyOf(ctx, func(src *fetch.Repository) (err error) {
-		view, err = f.client.Refresh(ctx, src)
-		return err
-	})
+	view, err := f.refresh(ctx)
 	if err != nil {
 		return policy.Offers{}, err
 	}
@@ -81,11 +83,7 @@ func offers(v *manifest.View) policy.Offers {
 
 // Resolve finds this platform's artifact in a verified release document.
 func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, error) {
-	var r manifest.Release
-	err := f.anyOf(ctx, func(src *fetch.Repository) (err error) {
-		r, err = f.client.Release(ctx, src, number)
-		return err
-	})
+	r, err := f.release(ctx, number)
 	if err != nil {
 		return policy.Release{}, err
 	}

@@ -44,7 +44,7 @@ func newPatchRig(t *testing.T) *patchRig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.feed = &feed{disk: durable.OS(), source: source}
+	r.feed = &feed{disk: durable.OS(), source: supply{Repository: source}}
 	return r
 }
 

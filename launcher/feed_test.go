@@ -74,7 +74,7 @@ func TestFetchWrongBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &feed{disk: durable.OS(), source: source}
+	f := &feed{disk: durable.OS(), source: supply{Repository: source}}
 	err = f.Fetch(t.Context(), v, filepath.Join(t.TempDir(), "part"), func(int64, int64) {})
 	if !errors.Is(err, fetch.ErrDigest) || !isRefused(err) {
 		t.Errorf("%v", err)

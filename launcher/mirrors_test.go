@@ -57,7 +57,7 @@ func TestSourcesTogether(t *testing.T) {
 				}
 			}
 			var err error
-			if f.source, err = fetch.Open("/0", fetch.Options{Mirrors: []string{"/1", "/2"}}); err != nil {
+			if f.source.Repository, err = fetch.Open("/0", fetch.Options{Mirrors: []string{"/1", "/2"}}); err != nil {
 				t.Fatal(err)
 			}
 			asked := 0
@@ -83,7 +83,7 @@ func TestSourcesTogether(t *testing.T) {
 		})
 	}
 	one := &feed{}
-	one.source, _ = fetch.Open("/0", fetch.Options{})
+	one.source.Repository, _ = fetch.Open("/0", fetch.Options{})
 	for says, want := range map[error]bool{older: true, expired: true, lie: true, down: false} {
 		if err := one.anyOf(t.Context(), func(*fetch.Repository) error { return says }); isRefused(err) != want {
 			t.Errorf("one source alone: %v", err)
@@ -91,7 +91,7 @@ func TestSourcesTogether(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	two := &feed{}
-	two.source, _ = fetch.Open("/0", fetch.Options{Mirrors: []string{"/1"}})
+	two.source.Repository, _ = fetch.Open("/0", fetch.Options{Mirrors: []string{"/1"}})
 	asked := 0
 	if err := two.anyOf(ctx, func(*fetch.Repository) error { asked++; cancel(); return ctx.Err() }); asked != 1 || !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v, asked %d", err, asked)

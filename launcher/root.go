@@ -36,7 +36,7 @@ func newRoot(a *app) *cobra.Command {
 		}
 	}
 	add("see", a.statusCmd(), a.checkCmd(), a.whyCmd(), a.watchCmd(), a.historyCmd(), a.metricsCmd(), a.stacksCmd())
-	add("change", a.updateCmd(), a.rollbackCmd(), a.pinCmd(), a.unpinCmd(), a.pauseCmd(), a.resumeCmd(), a.quarantineCmd(), a.selfUpdateCmd())
+	add("change", a.updateCmd(), a.rollbackCmd(), a.pinCmd(), a.unpinCmd(), a.pauseCmd(), a.resumeCmd(), a.bundleCmd(), a.quarantineCmd(), a.selfUpdateCmd())
 	add("run", a.runCmd(), a.configCmd(), a.installCmd(), a.uninstallCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.doctorCmd())
 	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd(), a.guardCmd())
 	return root

@@ -71,7 +71,7 @@ func (c *Client) Refresh(ctx context.Context, src Source) (*View, error) {
 func (c *Client) refresh(ctx context.Context, src Source) (view *View, err error) {
 	defer recovered(&err)
 	w := c.walk(ctx, src)
-	w.at = c.now(ctx)
+	w.at = c.now(ctx).Add(-c.host.MaxStaleness)
 	w.saveRoot = c.save
 	if err := w.run(); err != nil {
 		return nil, err

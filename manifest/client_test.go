@@ -291,3 +291,40 @@ func TestPowerCut(t *testing.T) {
 		}
 	})
 }
+
+// A host may be told to take what has expired, for so long and no longer; never what is older than what it saw.
+func TestStaleness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tree, older := t.TempDir(), t.TempDir()
+		v := newVendorIn(t, tree)
+		if err := os.CopyFS(older, os.DirFS(tree)); err != nil {
+			t.Fatal(err)
+		}
+		strict, patient := v.hostAt(t.TempDir(), here), here
+		patient.MaxStaleness = 2 * day
+		c := v.hostAt(t.TempDir(), patient)
+		time.Sleep(3*day + time.Second) // past the timestamp's lifetime
+		_, err := strict.Refresh(t.Context(), v.folder())
+		refused(t, err, ErrExpired)
+		view := refresh(t, c, v.folder())
+		if view.Expired || view.ExpiredAt(time.Now().Add(2*day-2*time.Second)) || !view.ExpiredAt(time.Now().Add(2*day)) {
+			t.Errorf("it expires %s", view.Expires)
+		}
+		if view := must(c.Cached())(t); view.Expired {
+			t.Error("what the policy allows is marked as expired")
+		}
+		time.Sleep(2*day - time.Second)
+		refresh(t, c, v.folder())
+		time.Sleep(time.Second)
+		_, err = c.Refresh(t.Context(), v.folder())
+		refused(t, err, ErrExpired)
+
+		v.bump(RoleTimestamp, 0)
+		v.publish()
+		refresh(t, c, v.folder())
+		patient.MaxStaleness = 1000 * day
+		_, err = v.hostAt(c.trust.dir, patient).Refresh(t.Context(), folder{durable.OS(), older})
+		refused(t, err, ErrRollback)
+		refresh(t, v.hostAt(t.TempDir(), patient), folder{durable.OS(), older}) // the twin: nothing newer was seen
+	})
+}

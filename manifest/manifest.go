@@ -40,6 +40,10 @@ type Host struct {
 	Channel string
 	OS      string // as GOOS
 	Arch    string // as GOARCH
+
+	// MaxStaleness is how long after its expiry metadata is still taken, for hosts that are far from their vendor.
+	// It lengthens for that long what a freeze can hide, and allows nothing older than what was seen before.
+	MaxStaleness time.Duration
 }
 
 // View is a verified state of the repository as one host sees it.
@@ -47,12 +51,13 @@ type View struct {
 	Channel Channel
 	Trust   Trust
 
-	// Expires is when the first of the metadata files behind this view expires. Expired says that
-	// this moment had passed when the view was made, which only Client.Cached allows: an expired view
-	// may be shown and served from, but nothing may be newly chosen from it.
+	// Expires is when the first of the metadata files behind this view expires for this host: what
+	// Host.MaxStaleness allows is added. Expired says that this moment had passed when the view was
+	// made, which only Client.Cached allows: an expired view may be shown and served from, but nothing
+	// may be newly chosen from it.
 	Expires time.Time
 	Expired bool
-	Ends    map[string]time.Time // when the metadata of each role expires that this view stands on
+	Ends    map[string]time.Time // when the metadata of each role expires that this view stands on, for this host
 
 	RootVersion      int64
 	TimestampVersion int64

@@ -101,6 +101,9 @@ func (w *walk) finish() error {
 		RoleRoot: w.set.Root.Signed.Expires, RoleTimestamp: w.set.Timestamp.Signed.Expires, RoleSnapshot: w.set.Snapshot.Signed.Expires,
 		RoleTargets: w.set.Targets[RoleTargets].Signed.Expires, w.host.Channel: w.set.Targets[w.host.Channel].Signed.Expires,
 	}
+	for role, t := range w.view.Ends {
+		w.view.Ends[role] = t.Add(w.host.MaxStaleness)
+	}
 	w.view.Expires = w.view.Ends[RoleRoot]
 	for _, t := range w.view.Ends {
 		if t.Before(w.view.Expires) {
@@ -113,9 +116,10 @@ func (w *walk) finish() error {
 // checkClock refuses a channel that was signed later than its metadata expires. It would push this
 // host's clock beyond everything that is valid, and the channel's key alone is enough to sign one.
 func (w *walk) checkClock() error {
-	if signed := w.view.Channel.SignedAt; signed.After(w.view.Expires) {
+	expires := w.view.Expires.Add(-w.host.MaxStaleness)
+	if signed := w.view.Channel.SignedAt; signed.After(expires) {
 		return fmt.Errorf("channel %s: %w: signed %s, expires %s", w.host.Channel, ErrClock,
-			signed.Format(time.RFC3339), w.view.Expires.Format(time.RFC3339))
+			signed.Format(time.RFC3339), expires.Format(time.RFC3339))
 	}
 	return nil
 }
