@@ -64,6 +64,7 @@ url = "https://updates.example.com/agent"
 channel = "beta"
 root = "/etc/acme/root.json"
 poll = "90s"
+max_staleness = "72h"
 mirrors = ["https://eu.example.com/agent", "/mnt/releases"]
 proxy = "http://proxy.example.com:3128"
 proxy_login = "/etc/acme/proxy.login"
