@@ -1,10 +1,12 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/turnstone-go/turnstone/e2e/stage"
 )
@@ -146,4 +148,49 @@ func TestRepositoryGone(t *testing.T) {
 		operator(t, s, 12, "update", "--now", "--follow")
 		operator(t, s, 0, "status")
 	})
+}
+
+// Killed while bytes flow, with no word to anybody: the next launcher asks for what the part lacks, to the byte,
+// and the server sends that once. Whoever watches sees it go on.
+func TestLauncherKilledWhileBytesFlow(t *testing.T) {
+	s, m := throughMiddle(t)
+	whole := fileSize(t, example(t, "1.1.0", ""))
+	m.is(slowed(time.Minute))
+	operator(t, s, 0, "update", "--now")
+	eventually(t, "a good part has come", func() bool { return parts(t, s) > 1<<20 })
+	unmoved(t, s, func() {
+		kill(t, s)
+		have := parts(t, s)
+		m.is(nil)
+		launch(t, s)
+		serving(t, s, "1.1.0")
+		ranges, sent := m.seen()
+		if len(ranges) != 1 || ranges[0] != fmt.Sprintf("bytes=%d-", have) || sent != whole-have {
+			t.Errorf("asked for %q and was sent %d bytes; had %d of %d", ranges, sent, have, whole)
+		}
+	})
+}
+
+// A download is told as it goes, in bytes, to who watches and to who follows.
+func TestDownloadIsShown(t *testing.T) {
+	t.Parallel()
+	s, m := throughMiddle(t)
+	m.is(slowed(3 * time.Second))
+	d := follow(t, s)
+	out := operator(t, s, 0, "update", "--now", "--follow")
+	says(t, out, "download", " % ", " MiB of ")
+	if n := strings.Count(out, " MiB of "); n < 5 {
+		t.Errorf("%d lines on the way:\n%s", n, out)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	whole, last := fileSize(t, example(t, "1.1.0", "")), int64(0)
+	for _, ev := range d.events {
+		if ev.Kind == "download" && ev.Total != 0 {
+			if ev.Total != whole || ev.Done < last {
+				t.Errorf("%d of %d after %d of %d", ev.Done, ev.Total, last, whole)
+			}
+			last = ev.Done
+		}
+	}
 }

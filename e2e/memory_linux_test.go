@@ -13,7 +13,11 @@ import (
 // than at rest, at its peak.
 func TestMemoryOfABigArtifact(t *testing.T) {
 	const gib = 1 << 30
-	s := launched(t, quick(nil))
+	s := staged(t, quick(nil))
+	m := behind(t, s)
+	publish(t, s, "1.0.0", example(t, "1.0.0", ""))
+	launch(t, s)
+	serving(t, s, "1.0.0")
 	big := filepath.Join(t.TempDir(), "example")
 	b, err := os.ReadFile(example(t, "1.1.0", ""))
 	if err == nil {
@@ -29,6 +33,7 @@ func TestMemoryOfABigArtifact(t *testing.T) {
 	if err := os.Remove(big); err != nil {
 		t.Fatal(err)
 	}
+	m.is(nil)
 	eventually(t, "the launcher is at rest", func() bool { return status(t, s).Phase == "idle" })
 	idle := memory(t, s.PID(), "VmRSS")
 	// The peak begins anew (proc(5), clear_refs).
@@ -40,6 +45,9 @@ func TestMemoryOfABigArtifact(t *testing.T) {
 	t.Logf("at rest %d KiB, peak %d KiB", idle, peak)
 	if peak > idle+8<<10 {
 		t.Errorf("%d KiB at rest, %d KiB at the peak of an update to 1 GiB", idle, peak)
+	}
+	if _, sent := m.seen(); sent < gib {
+		t.Errorf("%d bytes were sent", sent)
 	}
 	serving(t, s, "1.1.0")
 }
