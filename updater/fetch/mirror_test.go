@@ -56,6 +56,7 @@ func TestMirrorServesWhatTheFirstDoesNot(t *testing.T) {
 				panic(http.ErrAbortHandler)
 			}
 			w.Header().Set("Content-Length", "600000")
+			w.Header().Set("ETag", `"v1"`)
 			w.Write(data[:400_000])
 			w.(*countingWriter).ResponseWriter.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
