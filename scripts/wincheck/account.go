@@ -10,14 +10,17 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/windows"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/child"
+	"github.com/turnstone-go/turnstone/launcher/host"
 )
 
 // asPayload is the first argument of a process that tries what a payload must not be able to do.
@@ -36,15 +39,52 @@ func tryAccounts(ctx context.Context, state string) error {
 		return err
 	}
 	defer h.Close()
-	var errs []error
+	tries := map[string]func() (string, error){"ctrl-c": func() (string, error) { return tryCtrlC(ctx, h, state) }}
 	for check, account := range accounts {
-		text, err := tryAccount(ctx, account, state)
-		if err != nil {
+		tries[check] = func() (string, error) { return tryAccount(ctx, account, state) }
+	}
+	var errs []error
+	for check, try := range tries {
+		text, err := try()
+		if text = "pass " + text; err != nil {
 			text = "FAIL " + err.Error()
 		}
 		errs = append(errs, os.WriteFile(filepath.Join(state, check), []byte(text), 0o600))
 	}
 	return errors.Join(errs...)
+}
+
+// asSilent is the first argument of a program that knows nothing of us.
+const asSilent = "as-silent"
+
+func beSilent([]string) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	fmt.Println("waits")
+	<-ctx.Done()
+	return nil
+}
+
+// tryCtrlC stops such a program: its exit code says whether it heard of it.
+func tryCtrlC(ctx context.Context, h *child.Host, state string) (string, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	p, err := h.Start(ctx, child.Spec{Number: "1.0.0", Digest: "silent", Kind: child.Plain, Path: exe, Args: []string{asSilent}, Dir: state})
+	if err != nil {
+		return "", err
+	}
+	for range 50 {
+		if strings.Contains(p.Tail(100), "waits") {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	if exit := p.Stop(ctx, 5*time.Second); exit.Code != 0 || exit.At.IsZero() {
+		return "", fmt.Errorf("it ended by %s", exit)
+	}
+	return "", nil
 }
 
 func tryAccount(ctx context.Context, account, state string) (string, error) {
@@ -76,8 +116,49 @@ func tryAccount(ctx context.Context, account, state string) (string, error) {
 	return string(bytes.TrimSpace(out)), err
 }
 
+// asUser is the first argument of a process without the rights of an administrator.
+const asUser = "as-user"
+
+// privilege runs install with a token in which Administrators counts against it only.
+func privilege(ctx context.Context, b *bench) (string, error) {
+	u, err := child.Account("restricted", name)
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, b.spec.Exe, asUser, b.spec.Exe, b.spec.State)
+	cmd.SysProcAttr = u.Attr()
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = errors.New(string(bytes.TrimSpace(out)))
+	}
+	return string(bytes.TrimSpace(out)), err
+}
+
+// beUser wants to be refused; what it could do all the same is taken back.
+func beUser(args []string) error {
+	if len(args) != 2 {
+		return errors.New("for the checks only")
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	other := name + "-user"
+	_, err := host.Install(ctx, host.Spec{Name: other, Exe: args[0], State: args[1] + "-user", Start: host.Disabled, Unprotected: true})
+	if errors.Is(err, host.ErrPrivilege) {
+		fmt.Println(err)
+		return nil
+	}
+	if err == nil {
+		_, err = host.Uninstall(ctx, other)
+		return errors.Join(errors.New("a service was created"), err, os.RemoveAll(args[1]+"-user"))
+	}
+	return fmt.Errorf("refused for another reason: %w", err)
+}
+
 // bePayload does what a payload may and tries what it may not; it says who it is.
 func bePayload(args []string) error {
+	if len(args) != 3 {
+		return errors.New("for the checks only")
+	}
 	data, state := args[0], args[1]
 	pid, err := strconv.Atoi(args[2])
 	if err != nil {
@@ -124,16 +205,20 @@ func pose(wire string) error {
 	return nil
 }
 
-// tried is a check that reads what the service found out.
+// tried is a check that waits for what the service finds out.
 func tried(check string) func(context.Context, *bench) (string, error) {
 	return func(_ context.Context, b *bench) (string, error) {
-		text, err := os.ReadFile(filepath.Join(b.spec.State, check))
-		if err != nil {
-			return "", err
+		var text []byte
+		for range 600 {
+			text, _ = os.ReadFile(filepath.Join(b.spec.State, check)) // it may not be there yet
+			if saw, passed := bytes.CutPrefix(text, []byte("pass ")); passed {
+				return string(saw), nil
+			}
+			if why, failed := bytes.CutPrefix(text, []byte("FAIL ")); failed {
+				return "", errors.New(string(why))
+			}
+			time.Sleep(100 * time.Millisecond)
 		}
-		if why, failed := bytes.CutPrefix(text, []byte("FAIL ")); failed {
-			return "", errors.New(string(why))
-		}
-		return string(text), nil
+		return "", errors.New("the service has not tried it within a minute: look into its log")
 	}
 }

@@ -10,11 +10,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/host"
 )
 
@@ -99,6 +101,30 @@ func refused(spoil func(dir string) error) (string, error) {
 	err := host.CheckFolder(dir)
 	if !errors.Is(err, host.ErrUnsafe) {
 		return "", fmt.Errorf("accepted: %w", err)
+	}
+	return err.Error(), nil
+}
+
+// holder opens a file that this process keeps to itself.
+func holder(context.Context, *bench) (string, error) {
+	f, err := os.CreateTemp("", name)
+	if err != nil {
+		return "", err
+	}
+	_ = f.Close() // it is empty
+	defer os.Remove(f.Name())
+	path, err := windows.UTF16PtrFromString(f.Name())
+	if err != nil {
+		return "", err
+	}
+	h, err := windows.CreateFile(path, windows.GENERIC_READ, 0, nil, windows.OPEN_EXISTING, 0, 0)
+	if err != nil {
+		return "", err
+	}
+	defer windows.CloseHandle(h)
+	_, err = durable.OS().OpenFile(f.Name(), os.O_RDONLY, 0)
+	if err == nil || !strings.Contains(err.Error(), "held by ") || !strings.Contains(err.Error(), fmt.Sprintf("(process %d)", os.Getpid())) {
+		return "", fmt.Errorf("the error is: %w", err)
 	}
 	return err.Error(), nil
 }

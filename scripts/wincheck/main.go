@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/host"
 )
 
@@ -37,6 +38,12 @@ type check struct {
 
 // checks run in this order, on one service.
 var checks = []check{
+	{"accept-both", "two processes accept on one listener", crossed(bothAccept), false},
+	{"accept-cancel", "CancelIoEx in one leaves the other's accept alone", crossed(cancelled), false},
+	{"accept-killed", "a process is ended with its accept pending: nobody is refused", crossed(killed), false},
+	{"accept-hung", "a process that stands still with its accept pending does not park, is ended, and the other goes on", crossed(hung), false},
+	{"accept-provider", "layered providers (antivirus, VPN) leave inherited sockets alone", provider, false},
+	{"privilege", "without the rights of an administrator install is refused", privilege, false},
 	{"install", "a service can be created", install, true},
 	{"setting-description", "the description is kept", kept("description"), false},
 	{"setting-sid", "the service SID is kept", kept("service SID"), false},
@@ -51,6 +58,8 @@ var checks = []check{
 	{"account-local", "a payload runs as LocalService and can write to its data folder alone", tried("account-local"), false},
 	{"account-virtual", "the same as NT SERVICE\\" + name, tried("account-virtual"), false},
 	{"account-restricted", "the same with a restricted token", tried("account-restricted"), false},
+	{"ctrl-c", "CTRL_C from the service reaches a program without the SDK", tried("ctrl-c"), false},
+	{"holder", "who holds a file is named", holder, false},
 	{"pause", "pause and continue", pause, false},
 	{"interrogate", "interrogate is answered", func(_ context.Context, b *bench) (string, error) { return "", b.control(controlInterrogate) }, false},
 	{"events", "its events are stored, with plain text", events, false},
@@ -72,12 +81,8 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == host.Verb {
 		os.Exit(beService(os.Args[2:]))
 	}
-	if len(os.Args) == 5 && os.Args[1] == asPayload {
-		if err := bePayload(os.Args[2:]); err != nil {
-			fmt.Println(err)
-			os.Exit(1)
-		}
-		return
+	if code, known := beOther(os.Args[1:]); known {
+		os.Exit(code)
 	}
 	list := flag.Bool("list", false, "name the checks")
 	only := flag.String("run", "", "run only the checks whose name contains `X`")
@@ -91,6 +96,21 @@ func main() {
 	if !runAll(*only) {
 		os.Exit(1)
 	}
+}
+
+// beOther is what this program does when a check has started it.
+func beOther(args []string) (code int, known bool) {
+	roles := map[string]func([]string) error{
+		asPayload: bePayload, asVersion: func([]string) error { return beVersion() }, asUser: beUser, asSilent: beSilent, "ctrl-c": child.SendCtrlC,
+	}
+	if len(args) == 0 || roles[args[0]] == nil {
+		return 0, false
+	}
+	if err := roles[args[0]](args[1:]); err != nil {
+		fmt.Println(err)
+		return 1, true
+	}
+	return 0, true
 }
 
 // bench is what the checks share.

@@ -44,9 +44,6 @@ func beService(args []string) int {
 		if err := os.WriteFile(filepath.Join(args[0], fileSession), fmt.Append(nil, id), 0o600); err != nil {
 			return err
 		}
-		if err := tryAccounts(ctx, args[0]); err != nil {
-			return err
-		}
 		log.Info("wincheck runs", "kind", "running")
 		end := make(chan error, 1)
 		fine := func() error { return nil }
@@ -56,6 +53,9 @@ func beService(args []string) int {
 			}
 			return nil
 		}})
+		if err := tryAccounts(ctx, args[0]); err != nil {
+			return err
+		}
 		select {
 		case err := <-end:
 			return err
