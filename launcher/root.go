@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -16,11 +17,17 @@ func newRoot(a *app) *cobra.Command {
 		Use:           a.program,
 		Short:         "keeps a service running while its program changes underneath it",
 		Long:          "Keeps a service running while its program changes underneath it.\n\n" + exitHelp,
-		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetVersionTemplate(versionText + "{{.Version}}\n")
+	asked := root.Flags().BoolP("version", "v", false, "version for "+a.program)
+	root.RunE = func(cmd *cobra.Command, _ []string) error {
+		if *asked {
+			_, err := fmt.Fprintln(a.stdout, versionText+version)
+			return err
+		}
+		return cmd.Help()
+	}
 	cobra.EnableCommandSorting = false // in the order of use
 	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration file (default: ./launcher.toml, then /etc/"+a.program+"/launcher.toml)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text")
