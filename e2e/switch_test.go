@@ -72,6 +72,7 @@ func TestBadReleases(t *testing.T) {
 		{"500s:0s", 20, "5xx"},
 		{"hang:300ms", 20, "1.1.0"},
 		{"exit0:300ms", 20, "exit code 0"},
+		{"flap", 20, "probes"},
 	} {
 		t.Run(strings.Map(plainName, tc.fault), func(t *testing.T) {
 			s := launched(t, stage.Options{Config: map[string]string{"health": "interval = \"100ms\"\ngood = 3\nready_timeout = \"2s\"\ntimeout = \"500ms\"\n"}})

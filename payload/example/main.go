@@ -16,6 +16,8 @@
 //	                 as in a program that has no goodbye, and goes on until the deadline of streams
 //	GET /work        {"holder":true,"fence":7,"count":12}: the state of its work under the lease
 //
+// With EXAMPLE_DEPENDS, a URL, it is well only while that answers 200 (it is asked with ?version=).
+//
 // With EXAMPLE_LEASE_FILE it counts in that file while it holds the lease. It reads, adds one and writes
 // without any lock, so two owners at once would lose counts; a line "count fence" is what it writes. When
 // the lease ends it prints what it added and between which counts: with one owner at a time these fit.

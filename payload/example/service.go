@@ -49,12 +49,37 @@ func (s *service) root(w http.ResponseWriter, _ *http.Request) {
 	s.reply(w, map[string]any{"version": s.version, "pid": os.Getpid()})
 }
 
-func (s *service) healthz(w http.ResponseWriter, _ *http.Request) {
+func (s *service) healthz(w http.ResponseWriter, r *http.Request) {
 	if err := s.fault.health(); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
+	if err := s.depends(r.Context()); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
 	s.reply(w, map[string]any{"status": "ok", "version": s.version})
+}
+
+// depends asks what EXAMPLE_DEPENDS names, as a service does whose health is that of another one too.
+func (s *service) depends(ctx context.Context) error {
+	url := os.Getenv("EXAMPLE_DEPENDS")
+	if url == "" {
+		return nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"?version="+s.version, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("what it depends on answers %s", resp.Status)
+	}
+	return nil
 }
 
 func (s *service) slow(w http.ResponseWriter, r *http.Request) {
