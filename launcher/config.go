@@ -258,17 +258,28 @@ func orElse(s *string, def string) {
 // errNoConfig is returned when no file was named and none is in a usual place.
 var errNoConfig = errors.New("no configuration file")
 
-// findConfig is the file that is used without --config.
-func findConfig(program string) (string, error) {
-	const base = "launcher.toml"
-	places := []string{base, filepath.Join("/etc", program, base)}
-	if d := os.Getenv("ProgramData"); d != "" {
-		places = append(places, filepath.Join(d, program, base))
+const configBase = "launcher.toml"
+
+// findConfig is the file that is used without --config: in the working folder, beside the program as a vendor ships
+// it, or where this system keeps such things.
+func findConfig(program, beside string) (string, error) {
+	places := []string{configBase}
+	if beside != "" {
+		places = append(places, filepath.Join(beside, configBase))
 	}
+	places = append(places, usualConfig(program))
 	for _, p := range places {
 		if _, err := os.Stat(p); err == nil {
 			return p, nil
 		}
 	}
 	return "", fmt.Errorf("%w: looked for %v\nuse --config FILE to name it", errNoConfig, places)
+}
+
+// usualConfig is below ProgramData, or in /etc where there is none.
+func usualConfig(program string) string {
+	if d := os.Getenv("ProgramData"); d != "" {
+		return filepath.Join(d, program, configBase)
+	}
+	return filepath.Join("/etc", program, configBase)
 }

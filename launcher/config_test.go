@@ -363,3 +363,25 @@ func FuzzConfig(f *testing.F) {
 		}
 	})
 }
+
+// A vendor ships the configuration beside the program; one in the working folder comes first.
+func TestConfigBesideTheProgram(t *testing.T) {
+	shipped, here := t.TempDir(), t.TempDir()
+	t.Chdir(here)
+	if _, err := findConfig("acme-agent", shipped); !errors.Is(err, errNoConfig) || !strings.Contains(err.Error(), shipped) {
+		t.Errorf("without any: %v", err)
+	}
+	for _, place := range []struct{ file, want string }{
+		{filepath.Join(shipped, configBase), filepath.Join(shipped, configBase)}, {configBase, configBase},
+	} {
+		if err := os.WriteFile(place.file, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := findConfig("acme-agent", shipped); err != nil || got != place.want {
+			t.Errorf("found %q, %v; want %q", got, err, place.want)
+		}
+	}
+	if got := programFolder(os.Args[:1]); got != filepath.Dir(os.Args[0]) {
+		t.Errorf("%s looks in %s", os.Args[0], got)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func main() {
 
 // execute runs one command line and returns its exit code.
 func execute(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
-	a := &app{program: programName(argv), stdout: stdout, stderr: stderr}
+	a := &app{program: programName(argv), beside: programFolder(argv), stdout: stdout, stderr: stderr}
 	root := newRoot(a)
 	root.SetArgs(argv[1:])
 	root.SetOut(stdout)
@@ -40,6 +41,22 @@ func execute(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	err := root.ExecuteContext(ctx)
 	a.json = a.json || a.command == "" && slices.Contains(argv, "--json") // a mistake in front of it hides it from the parser
 	return int(a.finish(err))
+}
+
+// programFolder is where the launcher was called: a link there counts, not what it leads to. It is "" if that
+// cannot be found.
+func programFolder(argv []string) string {
+	if len(argv) == 0 {
+		return ""
+	}
+	file, err := exec.LookPath(argv[0])
+	if err == nil {
+		file, err = filepath.Abs(file)
+	}
+	if err != nil {
+		return ""
+	}
+	return filepath.Dir(file)
 }
 
 // programName is what the user called the launcher, which vendors name after their product.

@@ -22,6 +22,7 @@ const schema = 1
 // app is one invocation of the command line.
 type app struct {
 	program        string // what the user called us
+	beside         string // the folder of that
 	stdout, stderr io.Writer
 	config         string
 	json           bool

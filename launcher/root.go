@@ -29,7 +29,7 @@ func newRoot(a *app) *cobra.Command {
 		return cmd.Help()
 	}
 	cobra.EnableCommandSorting = false // in the order of use
-	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration file (default: ./launcher.toml, then /etc/"+a.program+"/launcher.toml)")
+	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration file (default: ./launcher.toml, the one beside this program, then "+usualConfig(a.program)+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text")
 	root.AddGroup(
 		&cobra.Group{ID: "see", Title: "See:"},
@@ -76,7 +76,7 @@ func (a *app) load() (Config, error) {
 	name := a.config
 	if name == "" {
 		var err error
-		if name, err = findConfig(a.program); err != nil {
+		if name, err = findConfig(a.program, a.beside); err != nil {
 			return Config{}, err
 		}
 	}
