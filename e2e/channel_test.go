@@ -12,7 +12,6 @@ import (
 
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
-	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/manifest"
 	"github.com/turnstone-go/turnstone/release/repo"
 	"github.com/turnstone-go/turnstone/updater"
@@ -126,51 +125,41 @@ func TestPromote(t *testing.T) {
 func TestShareOfHosts(t *testing.T) {
 	s := launched(t, quick(nil))
 	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
-	offerTo(t, s, "1.1.0", 0)
+	change(t, s, "rollout", "1.1.0", "--share", "0%")
 	if v := heldBack(t, s, "1.1.0", "share"); !strings.Contains(v.Text, "0 %") {
 		t.Errorf("the share is told as %+v", v)
 	}
 	says(t, operator(t, s, 10, "check"), "update 1.1.0 --now")
+	change(t, s, "rollout", "1.1.0", "--share", "100%")
+	operator(t, s, 0, "update", "--follow")
+	serving(t, s, "1.1.0")
+}
+
+func TestShareIsSkippedByNow(t *testing.T) {
+	s := launched(t, quick(nil))
+	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
+	change(t, s, "rollout", "1.1.0", "--share", "0%")
 	operator(t, s, 0, "update", "--now", "--follow")
 	serving(t, s, "1.1.0")
 }
 
-// offerTo changes the share of a version in the stable channel, in basis points, and publishes that.
-func offerTo(t *testing.T, s *stage.Stage, version string, share int) {
-	t.Helper()
-	product := filepath.Join(s.Home, "product")
-	store := repo.Dir(durable.OS(), filepath.Join(product, "repo"))
-	set, err := manifest.LoadSet(t.Context(), store)
-	if err != nil {
-		t.Fatal(err)
+// The vendor has raised the floor above a version that is still on offer: nobody updates to it, not even by order.
+func TestFloor(t *testing.T) {
+	s := launched(t, quick(nil))
+	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
+	publish(t, s, "1.2.0", example(t, "1.2.0", ""))
+	change(t, s, "rollout", "1.2.0", "--share", "0%")
+	change(t, s, "floor", "1.2.0")
+	if v := heldBack(t, s, "1.1.0", "epoch"); !strings.Contains(v.Text, "least that the vendor still allows") {
+		t.Errorf("the floor is told as %+v", v)
 	}
-	data, _ := set.Target("stable", "stable/channel.json")
-	channel, err := manifest.ParseChannel(data)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range channel.Offers {
-		if channel.Offers[i].Version == version {
-			channel.Offers[i].Share = share
-		}
-	}
-	if err := set.SetTarget("stable", "stable/channel.json", channel.Bytes()); err != nil {
-		t.Fatal(err)
-	}
-	if err := signAndKeep(t.Context(), set, product, store); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Tool(t.Context(), "publish", "--to", "dir:"+s.Repo()); err != nil {
-		t.Fatal(err)
-	}
+	operator(t, s, 10, "update", "1.1.0", "--now", "--follow")
+	serving(t, s, "1.0.0")
+	operator(t, s, 0, "update", "1.2.0", "--now", "--follow")
+	serving(t, s, "1.2.0")
 }
 
-// signAndKeep does what the pipeline does after every change.
-func signAndKeep(ctx context.Context, set *manifest.Set, product string, store repo.Store) error {
-	return signAndKeepAt(ctx, set, product, store, time.Now(), 0)
-}
-
-// signAndKeepAt is signAndKeep as it would have been at another time.
+// signAndKeepAt does what the pipeline does after every change, as it would have been at another time.
 func signAndKeepAt(ctx context.Context, set *manifest.Set, product string, store repo.Store, at time.Time, lifetime time.Duration) error {
 	for _, role := range []string{"stable", "snapshot", "timestamp"} {
 		if err := set.Bump(role, at, lifetime); err != nil {

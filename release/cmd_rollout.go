@@ -111,10 +111,11 @@ func (a *app) floorCommand() *cobra.Command {
 	var channels []string
 	cmd := &cobra.Command{
 		Use:   "floor VERSION",
-		Short: "Forbid hosts to go to any version older than this one",
-		Long: "Raise min_epoch to that of a version, in every channel that offers it or in those given: no host chooses an\n" +
+		Short: "Let no host update to any version older than this one",
+		Long: "Raise min_epoch to that of a version, in every channel that offers it or in those given: no host updates to an\n" +
 			"older one any more, by itself or by an operator's order, because it has a hole that must not come back.\n" +
-			"Hosts that run an older one keep it until they are updated. A floor is never lowered.\n\n" +
+			"Hosts that run an older one keep it until they are updated, and may go back to one that they have on disk.\n" +
+			"A floor is never lowered.\n\n" +
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
