@@ -111,7 +111,7 @@ func (s *Server) looked(ctx context.Context, begun time.Time, events chan update
 			}
 		case <-tick.C:
 		case <-ctx.Done():
-			return code, &Error{Internal, fmt.Sprintf("no check ended within %s: the launcher is busy with an update, see status", checkLimit)}
+			return code, &Error{Internal, fmt.Sprintf("no check ended within %s: the repository is slow, or the launcher is busy with an update; see status", checkLimit)}
 		}
 	}
 	return code, nil

@@ -153,6 +153,10 @@ func (r *Repository) Get(ctx context.Context, name string, maxBytes int64) (b []
 	}
 	err = r.persist(ctx, rounds{fruitless: min(r.o.Attempts, getAttempts)}, func(src named) error {
 		b, err = get(ctx, src, name, maxBytes)
+		var p passing
+		if errors.As(err, &p) && errors.Is(err, ErrSlow) {
+			return p.error // it had its time: who asks once more for a small file waits twice as long for the same
+		}
 		return err
 	})
 	if err != nil {
