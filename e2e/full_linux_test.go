@@ -90,3 +90,24 @@ func fill(t *testing.T, small *durabletest.Small) {
 		return durable.Full(err)
 	})
 }
+
+// A new launcher needs room as well, and is not begun without.
+func TestSelfUpdateOnASmallDisk(t *testing.T) {
+	small := durabletest.NewSmall(t, 256<<20)
+	s := renewable(t, "1m", "20s", func(o *stage.Options) { o.State = small.Dir })
+	launch(t, s)
+	serving(t, s, "1.0.0")
+	offer(t, s, "100.1.0", "")
+	small.Leave(12 << 20) // more than the file, less than all that it takes
+	unmoved(t, s, func() {
+		says(t, operator(t, s, 13, "self-update", "--follow"), "not enough space: ")
+	})
+	if got := registered(t, s); got != "100.0.0" {
+		t.Errorf("registered is %s", got)
+	}
+	small.Leave(128 << 20)
+	operator(t, s, 0, "self-update", "--follow")
+	if got := registered(t, s); got != "100.1.0" {
+		t.Errorf("registered is %s", got)
+	}
+}

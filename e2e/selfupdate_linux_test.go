@@ -48,7 +48,7 @@ func launcherBinary(t *testing.T, version, fault string) string {
 }
 
 // renewable is a stage whose launcher, of version 100.0.0, follows a channel of launchers and serves 1.0.0.
-func renewable(t *testing.T, poll, trial string) *stage.Stage {
+func renewable(t *testing.T, poll, trial string, more ...func(*stage.Options)) *stage.Stage {
 	t.Helper()
 	p := programs
 	b, err := os.ReadFile(launcherBinary(t, "100.0.0", ""))
@@ -65,6 +65,9 @@ func renewable(t *testing.T, poll, trial string) *stage.Stage {
 		o.Config = map[string]string{}
 	}
 	o.Config["launcher"] = "channel = \"launcher\"\ntrial = \"" + trial + "\"\n"
+	for _, f := range more {
+		f(&o)
+	}
 	s, err := stage.New(t.Context(), p, o)
 	if err != nil {
 		t.Fatal(err)

@@ -249,8 +249,11 @@ func (a *app) followRenewal(ctx context.Context, p place, r control.Renewal, eve
 
 // renewCode is the exit code of a self-update that did not come to a trial.
 func renewCode(e updater.Event) control.Code {
-	if e.Verdict != "" {
+	switch {
+	case e.Verdict != "":
 		return control.NotVerified
+	case e.Full:
+		return control.NotPrepared
 	}
 	return control.NotDownloaded
 }

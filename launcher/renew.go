@@ -27,6 +27,7 @@ import (
 	"github.com/turnstone-go/turnstone/updater/fetch"
 	"github.com/turnstone-go/turnstone/updater/journal"
 	"github.com/turnstone-go/turnstone/updater/policy"
+	"github.com/turnstone-go/turnstone/updater/store"
 )
 
 // version is the launcher's own, set with -ldflags "-X main.version=1.2.3".
@@ -254,7 +255,11 @@ func (r *renewal) install(ctx context.Context, pick policy.Release) error {
 
 // obtain puts verified bytes in their place.
 func (r *renewal) obtain(ctx context.Context, v journal.Version) error {
-	part := filepath.Join(r.sv.cfg.stateFile(selfFolder), v.Digest+".part")
+	dir := r.sv.cfg.stateFile(selfFolder)
+	if err := durable.Room(r.sv.disk, dir, 2*v.SizeBytes+store.ReserveBytes); err != nil { // the part, and its copy in place
+		return err
+	}
+	part := filepath.Join(dir, v.Digest+".part")
 	if err := r.feed.Fetch(ctx, v, part, func(int64, int64) {}); err != nil {
 		return err
 	}
@@ -392,7 +397,7 @@ func (r *renewal) works(ctx context.Context) error {
 func (r *renewal) tell(text string, err error) {
 	e := updater.Event{At: time.Now(), Kind: "launcher", Text: text}
 	if err != nil {
-		e.Err = err.Error()
+		e.Err, e.Full = err.Error(), durable.Full(err)
 		if errors.Is(err, self.ErrRefused) || errors.Is(err, manifest.ErrVerify) || errors.Is(err, fetch.ErrDigest) {
 			e.Verdict = journal.Refused
 		}

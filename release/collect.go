@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -95,7 +96,9 @@ func openSource(address string) (*fetch.Repository, error) {
 			return nil, usage("%s is no folder and no URL", address)
 		}
 	}
-	source, err := fetch.Open(address, fetch.Options{})
+	line := fetch.Transport()
+	line.Proxy = http.ProxyFromEnvironment // a tool of people and pipelines, unlike a service, is run in an environment that they chose
+	source, err := fetch.Open(address, fetch.Options{Client: &http.Client{Transport: line}})
 	if err != nil {
 		return nil, usage("%w", err)
 	}
