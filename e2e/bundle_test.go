@@ -93,6 +93,24 @@ func TestBundleWithoutNetwork(t *testing.T) {
 	operator(t, s, 3, "check") // the bundle goes on being a repository
 }
 
+// A bundle may carry less than the channel in it offers: what it carries is installed, and what is missing is told.
+func TestBundleOfAnOlderVersion(t *testing.T) {
+	t.Parallel()
+	s := offline(t)
+	publish(t, s, "1.0.0", example(t, "1.0.0", ""))
+	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
+	older := bundled(t, s, "--version", "1.0.0")
+	says(t, operator(t, s, 0, "bundle", "import", older), "1.0.0 will be installed here")
+	launch(t, s)
+	serving(t, s, "1.0.0")
+	settled(t, s)
+	says(t, operator(t, s, 12, "check"), "1.1.0", "the imported bundle does not carry it")
+	operator(t, s, 0, "bundle", "import", "--now", "--follow", bundled(t, s)) // the same metadata, and more programs
+	serving(t, s, "1.1.0")
+	settled(t, s)
+	operator(t, s, 3, "check")
+}
+
 // A bundle that is ahead of the repository counts, and goes when the repository has caught up.
 func TestBundleBesideARepository(t *testing.T) {
 	t.Parallel()

@@ -26,8 +26,9 @@ type feed struct {
 	bases  bases               // nil where every file is fetched whole
 	tell   func(updater.Event) // may be nil
 
-	mu   sync.Mutex
-	view *manifest.View // of the last refresh, or from the trust folder; nil before both
+	mu    sync.Mutex
+	view  *manifest.View // of the last refresh, or from the trust folder; nil before both
+	alone bool           // the last refresh had an answer from the imported bundle and from nobody else
 }
 
 // openFeed opens the trust folder and the repository; it asks neither yet.
@@ -90,6 +91,9 @@ func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, erro
 	a, ok := r.Artifact(f.host.OS, f.host.Arch)
 	if !ok {
 		return policy.Release{}, updater.Refused(fmt.Errorf("%s: %w: %s/%s", number, manifest.ErrWrongPlatform, f.host.OS, f.host.Arch))
+	}
+	if err := f.carried(a.SHA256); err != nil {
+		return policy.Release{}, err
 	}
 	return policy.Release{
 		Version: journal.Version{

@@ -76,12 +76,42 @@ func (f *feed) ask(ctx context.Context) (view *manifest.View, err error) {
 	return view, err
 }
 
+// errNotCarried is a release that is offered, and nowhere within reach.
+var errNotCarried = errors.New("the imported bundle does not carry it, and the repository cannot be reached")
+
+// markAlone notes whether the bundle is all there is.
+func (f *feed) markAlone(alone bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alone = alone
+}
+
+// carried keeps a release from being chosen whose bytes cannot be had: a bundle may have an older one only.
+func (f *feed) carried(digest string) error {
+	f.mu.Lock()
+	alone := f.alone
+	f.mu.Unlock()
+	if !alone {
+		return nil
+	}
+	b, _ := f.source.open() // as in Download
+	if b == nil {
+		return nil
+	}
+	defer b.Close()
+	if !has(b, manifest.HashPath(digest)) {
+		return errNotCarried
+	}
+	return nil
+}
+
 // refresh asks the bundle and then the repository, and returns what the newer of them says. A bundle that the
 // repository has overtaken has done its work and is removed.
 func (f *feed) refresh(ctx context.Context) (*manifest.View, error) {
 	file, _ := os.Lstat(f.source.bundle) // none is no bundle
 	b, berr := f.source.open()
 	if b == nil && berr == nil {
+		f.markAlone(false)
 		return f.ask(ctx)
 	}
 	var bundled *manifest.View
@@ -96,6 +126,7 @@ func (f *feed) refresh(ctx context.Context) (*manifest.View, error) {
 		defer cancel()
 	}
 	view, err := f.ask(asking)
+	f.markAlone(berr == nil && err != nil)
 	switch {
 	case err == nil && (bundled == nil || view.TimestampVersion > bundled.TimestampVersion):
 		if now, err := os.Lstat(f.source.bundle); err == nil && os.SameFile(file, now) {

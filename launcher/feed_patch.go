@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/manifest"
@@ -190,7 +191,7 @@ func (f *feed) say(v journal.Version, text string, err error) {
 	if f.tell == nil {
 		return
 	}
-	e := updater.Event{Kind: "download", Number: v.Number, Text: text}
+	e := updater.Event{At: time.Now(), Kind: "download", Number: v.Number, Text: text}
 	if err != nil {
 		e.Err = err.Error()
 	}
