@@ -41,6 +41,7 @@ var allParts = []part{
 	{"rollback", "from the verdict to the traffic on the parked version", (*bench).rollback, false},
 	{"steady", "requests per second with and without a launcher", (*bench).steady, true},
 	{"idle", "what a launcher costs while nothing happens", (*bench).idle, false},
+	{"delta", "patches between two releases of a program of 50 MB", (*bench).delta, false},
 }
 
 // bench is one run of this program.
@@ -53,6 +54,13 @@ type bench struct {
 }
 
 func main() {
+	if text := os.Getenv(applyEnv); text != "" { // a process to be measured
+		if err := applyHere(text); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	asJSON := flag.Bool("json", false, "print one JSON object as the last line")
 	only := flag.String("part", "", "measure only these parts, separated by commas")
 	quick := flag.Bool("quick", false, "few runs, to try the bench itself")
