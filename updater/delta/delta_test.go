@@ -92,6 +92,26 @@ func TestMakeAndApply(t *testing.T) {
 	}
 }
 
+// No code is longer than bzip2 allows, whatever the counts are, and the codes are complete.
+func TestCodeLengths(t *testing.T) {
+	steep := []int{1, 1}
+	for len(steep) < 40 {
+		steep = append(steep, steep[len(steep)-1]+steep[len(steep)-2])
+	}
+	for _, counts := range [][]int{steep, make([]int, 258), {0, 0, 9}, {5, 5, 5}} {
+		sum := 0
+		for _, l := range codeLengths(counts) {
+			if l < 1 || l > longestCode {
+				t.Fatalf("%v: length %d", counts, l)
+			}
+			sum += 1 << (longestCode - l)
+		}
+		if sum != 1<<longestCode {
+			t.Errorf("%v: codes for %d of %d", counts, sum, 1<<longestCode)
+		}
+	}
+}
+
 // The classic tools read our patches, and we theirs.
 func TestClassicTools(t *testing.T) {
 	for _, tool := range []string{"bsdiff", "bspatch"} {
@@ -151,7 +171,6 @@ func TestApplyRefuses(t *testing.T) {
 		return p
 	}
 	step := func(list ...int64) []byte { return pack(8, steps(list...), zeros, []byte("ab")) }
-	idle := make([]int64, 3*64)
 	for name, c := range map[string]struct {
 		patch []byte
 		want  string // "" is refused
@@ -178,7 +197,7 @@ func TestApplyRefuses(t *testing.T) {
 		"a move past the old":       {step(4, 2, 7, 2, 0, 0), ""},
 		"an endless move":           {step(4, 2, huge, 2, 0, 0), ""},
 		"an endless move back":      {step(4, 2, -huge, 2, 0, 0), ""},
-		"steps that bring nothing":  {step(idle...), ""},
+		"steps that bring nothing":  {step(0, 0, 0, 0, 0, 0, 4, 2, -3, 2, 0, 0), ""},
 		"too few steps":             {step(4, 2, 0), ""},
 		"half a step":               {step(4, 2, -3, 2, 0), ""},
 		"too few differences":       {pack(8, steps(4, 2, -3, 2, 0, 0), zeros[:5], []byte("ab")), ""},
@@ -186,6 +205,8 @@ func TestApplyRefuses(t *testing.T) {
 		"cut in its last stream":    {head(24, 8)[:len(head(24, 8))-12], ""},
 		"not compressed by bzip2":   {append(head(8, 0)[:32], zeros...), ""},
 		"differences are no bzip2":  {head(16, 5), ""},
+		"makes less than is signed": {pack(6, steps(4, 2, 0), zeros, []byte("ab")), ""},
+		"makes more than is signed": {pack(10, steps(4, 2, 0, 4, 0, 0), zeros, []byte("ab")), ""},
 		"the announced is not made": {pack(9, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab")), ""},
 	} {
 		got, err := applied(old, c.patch, 8)
