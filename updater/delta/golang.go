@@ -96,6 +96,10 @@ func (p *program) parsePE() error {
 		part := segment{int64(s.Offset), int64(min(s.Size, s.VirtualSize)), head.ImageBase + uint64(s.VirtualAddress)}
 		if part.n > 0 && s.Characteristics&pe.IMAGE_SCN_MEM_DISCARDABLE == 0 {
 			p.segments = append(p.segments, part)
+			if s.Name == ".pdata" { // where each function begins and ends, and its unwinding
+				p.regions = append(p.regions, region{kind: table, at: part.at, n: part.n, stride: 12, fields: []field{{0, p.low, 1}, {4, p.low, 1}, {8, p.low, 1}}})
+				continue
+			}
 			p.section(part, s.Characteristics&pe.IMAGE_SCN_MEM_EXECUTE != 0)
 		}
 	}

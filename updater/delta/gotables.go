@@ -81,7 +81,7 @@ func (p *program) describe(md int64) error {
 	word := func(i int64) uint64 { return p.u64(md + 8*i) }
 	text, names, units, files, pcs := word(modText), word(modNames), word(modUnits), word(modFiles), word(modPCs)
 	tab, types, gofunc := word(modFuncs), word(modTypes), word(modGofunc)
-	p.bases = []uint64{text, names, units, files, pcs, tab, types, gofunc}
+	p.bases = []uint64{p.low, text, names, units, files, pcs, tab, types, gofunc}
 	at, n := p.place(tab), int64(word(modFuncs+1)) // with one entry more at the end, which has the end of the text
 	if n*funcEntry > int64(len(p.file))-at-funcMost {
 		return errNotGo
