@@ -41,8 +41,11 @@ func (u *Updater) boot(ctx context.Context) (State, error) {
 		}
 	}
 	u.story = nil
-	if st.Phase != journal.Idle {
+	switch {
+	case st.Phase != journal.Idle:
 		u.begin(st)
+	case u.up: // what a phase that was given up has left behind
+		u.retireOthers(st.Good[0])
 	}
 	return st, nil
 }

@@ -250,6 +250,45 @@ func TestBootsAreCountedFirst(t *testing.T) {
 	})
 }
 
+// A launcher that dies again and again on the way back goes back all the same, to the version before and to none
+// older, and leaves no process behind; nor does one that dies while it sends the old ones away.
+func TestDeathsOnTheWayBack(t *testing.T) {
+	for _, tc := range []struct {
+		step   string
+		n      int
+		active int
+	}{{"switch", 2, 2}, {"retire", 3, 2}, {"retire", 2, 3}} {
+		in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
+			if tc.active == 2 {
+				r.sick["watch 1.3.0"] = Bad(errors.New("answers 503"))
+			}
+			deaths := 0
+			r.on = func(_ context.Context, step string, v Version) {
+				if step == tc.step && v.Epoch == uint64(tc.n) && deaths <= maxStarts+1 {
+					deaths++
+					panic("killed")
+				}
+			}
+			r.launch()
+			for range 200 {
+				select {
+				case <-r.ended:
+					r.updater()
+					r.launch()
+				default:
+					r.pass(time.Second)
+				}
+			}
+			if st := r.state(); st.Phase != journal.Idle || st.Good[0] != version(tc.active) {
+				t.Errorf("%s %d: %+v", tc.step, tc.n, st)
+			}
+			if !slices.Equal(r.serving(), []string{version(tc.active).Number}) || len(r.Running()) != 1 {
+				t.Errorf("%s %d: %v accept connections, %v run", tc.step, tc.n, r.serving(), r.Running())
+			}
+		})
+	}
+}
+
 // Probation is counted: the time that the launcher or the machine was off is not part of it, and no more than
 // saveEvery is lost to a power cut.
 func TestProbationIsCounted(t *testing.T) {

@@ -90,7 +90,7 @@ func (s *sim) held() State {
 	if s.kind == engine && s.wasCut && s.u != nil {
 		st, err = s.u.Journal.Load()
 	}
-	if s.lost && errors.Is(err, journal.ErrDamaged) {
+	if s.lost && (errors.Is(err, journal.ErrDamaged) || errors.Is(err, journal.ErrEmpty)) { // empty: half made anew
 		_ = s.whole(version(1)) // opens the store
 		return New(Parts{Store: s.look}).rebuilt()
 	}

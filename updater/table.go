@@ -65,14 +65,15 @@ func giveUp(st State, verdict journal.Verdict, err error, o outlook) State {
 }
 
 // reboot is the edge that a start of the launcher takes before anything else: pure, too. A phase that was
-// cut short counts one start more, so that a step which kills the launcher is not begun for ever. A
+// cut short counts one start more, so that a step which kills the launcher is not begun for ever. Going back is
+// not counted: boot gives the traffic back before it, and to give it up would leave the candidate running. A
 // probation counts a boot instead, and only if the payload died as well: a launcher that was killed alone
 // says nothing about the candidate.
 func reboot(st State, alive bool, o outlook) State {
 	clean := st.Clean
 	st.Clean = false
 	switch {
-	case clean, st.Phase == journal.Idle, st.Phase == journal.Probation && alive:
+	case clean, st.Phase == journal.Idle, st.Phase == journal.Reverting, st.Phase == journal.Probation && alive:
 		return st
 	case st.Phase == journal.Probation:
 		if st.Boots++; st.Boots > maxBoots {

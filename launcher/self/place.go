@@ -120,7 +120,10 @@ func (f *Folder) seal(digest string) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(file.Sync(), file.Close(), d.SyncDir(filepath.Dir(f.File(digest)))); err != nil {
+	if err := file.Sync(); err != nil { // from now on the system may call it written, and a second Sync be content
+		return errors.Join(err, file.Close(), durable.RemoveAll(d, filepath.Dir(f.File(digest))))
+	}
+	if err := errors.Join(file.Close(), d.SyncDir(filepath.Dir(f.File(digest)))); err != nil {
 		return err
 	}
 	if !f.whole(digest) {

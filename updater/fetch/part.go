@@ -69,6 +69,11 @@ func (p *part) rehash(ctx context.Context, size int64) error {
 			return context.Cause(ctx)
 		}
 		n, err := p.f.Read(buf[:min(info.Size()-p.have, chunkBytes)])
+		if info.Size() == size { // its Sync may have failed, and then only writing again helps: see durable.File.Sync
+			if _, err := p.f.WriteAt(buf[:n], p.have); err != nil {
+				return err
+			}
+		}
 		p.sum.Write(buf[:n])
 		p.have += int64(n)
 		if err != nil && (err != io.EOF || n == 0) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
@@ -218,6 +219,40 @@ func TestDownloadSurvivesPowerCuts(t *testing.T) {
 			if got, err := durable.ReadFile(d.Crash(0), dst, 1<<30); err != nil || !bytes.Equal(got, data) {
 				t.Fatalf("after a cut at %d, seed %d: %d bytes, %v", k, seed, len(got), err)
 			}
+		}
+	}
+}
+
+// A Sync that failed is not made good by another that says nothing: what is reported done after it is on the disk.
+func TestDownloadAfterAFailedSync(t *testing.T) {
+	data := random(2*chunkBytes + 100)
+	s := newServer(t, data)
+	for failures := 1; failures <= 4; failures++ {
+		d, dst := durabletest.New(), "/part"
+		begun, left := false, failures
+		d.Fail(func(op durabletest.Op) error {
+			begun = begun || op.Kind == "sync" && op.Name == dst
+			if begun && left > 0 {
+				left--
+				return syscall.EIO
+			}
+			return nil
+		})
+		r := open(t, s.URL, quick)
+		err := r.Download(t.Context(), d, want(data), dst, nil)
+		if err == nil {
+			t.Fatal("a failed Sync was not reported")
+		}
+		for range 5 {
+			if err = r.Download(t.Context(), d, want(data), dst, nil); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := durable.ReadFile(d.Crash(0), dst, 1<<30); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d operations failed: reported done, but after a power cut: %d bytes, %v", failures, len(got), err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"syscall"
 	"testing"
@@ -220,10 +221,47 @@ func TestEveryFailure(t *testing.T) {
 		if !failed {
 			return
 		}
+		if err := s.Seal(t.Context(), v2); errors.Is(err, ErrNotStaged) { // its Sync failed, and it was dropped
+			must(t, fetch(d, s, v2))
+		}
 		must(t, s.Seal(t.Context(), v2))
 		must(t, s.Prove(v2))
 		if _, err := s.Collect([]journal.Version{v1, v2}); err != nil {
 			t.Fatalf("failure at %d, then room again: %v", k, err)
+		}
+	}
+}
+
+// A Sync that failed is not made good by another that says nothing: what is sealed after it survives a power cut.
+func TestSealAfterAFailedSync(t *testing.T) {
+	for failures := 1; failures <= 6; failures++ {
+		d := durabletest.New()
+		s := open(t, d, "store")
+		must(t, durable.WriteFile(d, s.Staged(v1), nil, 0o600))
+		f, err := d.OpenFile(s.Staged(v1), os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.Write(bytesOf(v1.Number)) // and not synced: a fetcher that was killed
+		must(t, errors.Join(err, f.Close()))
+		begun, left := false, failures
+		d.Fail(func(op durabletest.Op) error {
+			begun = begun || op.Kind == "sync"
+			if begun && left > 0 {
+				left--
+				return syscall.EIO
+			}
+			return nil
+		})
+		for range 10 {
+			if err = s.Seal(t.Context(), v1); errors.Is(err, ErrNotStaged) {
+				must(t, fetch(d, s, v1))
+			}
+			if err == nil {
+				break
+			}
+		}
+		must(t, err)
+		if err := open(t, d.Crash(0), "store").Verify(t.Context(), v1); err != nil {
+			t.Errorf("%d operations failed: %v", failures, err)
 		}
 	}
 }

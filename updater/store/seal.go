@@ -74,6 +74,11 @@ func (s *Store) repair(ctx context.Context, v journal.Version) error {
 
 // checkPart says whether the staged file is v's, and makes its bytes and mode durable.
 func (s *Store) checkPart(ctx context.Context, v journal.Version) error {
+	if s.lost == s.Staged(v) {
+		if err := s.dropPart(v); err != nil {
+			return err
+		}
+	}
 	info, err := s.disk.Lstat(s.Staged(v))
 	if errors.Is(err, fs.ErrNotExist) {
 		return ErrNotStaged
@@ -94,12 +99,24 @@ func (s *Store) checkPart(ctx context.Context, v journal.Version) error {
 		err = s.disk.Chmod(s.Staged(v), 0o755)
 	}
 	if err == nil {
-		err = f.Sync()
+		if err = f.Sync(); err != nil {
+			s.lost = s.Staged(v)
+		}
 	}
-	if err = errors.Join(err, f.Close()); errors.Is(err, ErrDigest) {
-		return errors.Join(err, durable.RemoveAll(s.disk, s.Staged(v)))
+	if err = errors.Join(err, f.Close()); errors.Is(err, ErrDigest) || err != nil && s.lost == s.Staged(v) {
+		return errors.Join(err, s.dropPart(v))
 	}
 	return err
+}
+
+// dropPart removes a staged file that is wrong, or whose Sync failed: what was not written then may be called
+// clean, so that the next Sync writes nothing and says that it is well. It is fetched again.
+func (s *Store) dropPart(v journal.Version) error {
+	if err := durable.RemoveAll(s.disk, s.Staged(v)); err != nil {
+		return err
+	}
+	s.lost = ""
+	return nil
 }
 
 // place moves the staged file, which is checked, into a new tree, or beside it if it is an archive, and seals it.

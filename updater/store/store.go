@@ -46,6 +46,7 @@ var ErrName = errors.New("version has an impossible name")
 type Store struct {
 	disk durable.Disk
 	dir  string
+	lost string // the staged file whose Sync failed, while it is not removed
 }
 
 // Open prepares a store folder, making it where it is missing. The folders can be entered by everybody,
@@ -53,7 +54,7 @@ type Store struct {
 //
 // If power fails before it returns, the next Open goes on.
 func Open(d durable.Disk, dir string) (*Store, error) {
-	s := &Store{d, dir}
+	s := &Store{disk: d, dir: dir}
 	for _, name := range []string{dir, s.staging()} {
 		if err := s.mkdir(name); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
