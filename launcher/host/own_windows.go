@@ -10,22 +10,28 @@ import (
 	"time"
 
 	"golang.org/x/sys/windows"
-	"golang.org/x/sys/windows/svc"
-	"golang.org/x/sys/windows/svc/mgr"
 )
 
 // point changes the ImagePath of the service, of which only the program is ours to change.
 func point(name, target string) error {
-	return withConfig(name, func(s *mgr.Service, c mgr.Config) error {
-		_, rest := cutProgram(c.BinaryPathName)
-		c.BinaryPathName = `"` + target + `"` + rest
-		return s.UpdateConfig(c)
+	return with(name, func(e *entry) error {
+		b, err := e.basics()
+		if err != nil {
+			return fmt.Errorf("read service %s: %w", name, err)
+		}
+		_, rest := cutProgram(b.Command)
+		b.Command = `"` + target + `"` + rest
+		return e.change(b)
 	})
 }
 
 func pointed(name string) (file string, err error) {
-	err = withConfig(name, func(_ *mgr.Service, c mgr.Config) error {
-		file, _ = cutProgram(c.BinaryPathName)
+	err = with(name, func(e *entry) error {
+		b, err := e.basics()
+		if err != nil {
+			return fmt.Errorf("read service %s: %w", name, err)
+		}
+		file, _ = cutProgram(b.Command)
 		file, err = filepath.EvalSymlinks(file)
 		return err
 	})
@@ -42,32 +48,12 @@ func cutProgram(command string) (file, rest string) {
 	return file, " " + rest
 }
 
-func withConfig(name string, do func(*mgr.Service, mgr.Config) error) error {
-	m, err := mgr.Connect()
-	if err != nil {
-		return fmt.Errorf("open the service manager: %w", err)
-	}
-	defer func() { _ = m.Disconnect() }() // everything was said
-	s, err := m.OpenService(name)
-	if err != nil {
-		return fmt.Errorf("open service %s: %w", name, err)
-	}
-	defer func() { _ = s.Close() }() // as above
-	c, err := s.Config()
-	if err != nil {
-		return fmt.Errorf("read service %s: %w", name, err)
-	}
-	return do(s, c)
-}
-
 func registered(service string) (string, error) { return service, nil }
 
 func become(string, []string) error { return errors.ErrUnsupported }
 
-func managed() bool {
-	is, err := svc.IsWindowsService()
-	return err == nil && is
-}
+// managed goes by the registered command: IsWindowsService asks for session 0, which containers and Wine have not.
+func managed() bool { return len(os.Args) > 1 && os.Args[1] == Verb }
 
 func restarts(service string) error { return realSCM().restarts(service) }
 

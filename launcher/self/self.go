@@ -94,11 +94,11 @@ var digestForm = regexp.MustCompile(`^[0-9a-f]{64}$`)
 func Find(exe string) (dir, digest string, ok bool) {
 	own := filepath.Dir(exe)
 	dir, digest = filepath.Dir(own), filepath.Base(own)
-	return dir, digest, filepath.Base(exe) == base && filepath.Base(dir) == base && digestForm.MatchString(digest)
+	return dir, digest, filepath.Base(exe) == base+ext && filepath.Base(dir) == base && digestForm.MatchString(digest)
 }
 
 // File is where the launcher with this digest is, or would be.
-func (f *Folder) File(digest string) string { return filepath.Join(f.dir, digest, base) }
+func (f *Folder) File(digest string) string { return filepath.Join(f.dir, digest, base+ext) }
 
 func (f *Folder) trialFile() string  { return filepath.Join(f.dir, "trial") }
 func (f *Folder) recordFile() string { return filepath.Join(f.dir, "current") }
