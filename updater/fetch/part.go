@@ -171,7 +171,14 @@ func (p *part) finish(w Want) error {
 		err := fmt.Errorf("%w: sha256 is %s, signed is %s", ErrDigest, got, w.SHA256)
 		return errors.Join(err, p.restart())
 	}
-	if err := errors.Join(p.f.Sync(), p.d.SyncDir(filepath.Dir(p.name)), p.removeTag()); err != nil {
+	err := p.f.Sync()
+	if err == nil {
+		err = p.d.SyncDir(filepath.Dir(p.name))
+	}
+	if err == nil {
+		err = p.removeTag()
+	}
+	if err != nil {
 		return localError{err}
 	}
 	return nil

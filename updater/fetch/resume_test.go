@@ -256,3 +256,48 @@ func TestDownloadAfterAFailedSync(t *testing.T) {
 		}
 	}
 }
+
+// A disk that is full from any operation on costs the download, which says so and asks nobody else, and nothing of
+// what came before: when there is room again it goes on, and is right.
+func TestDownloadOnADiskThatFillsUp(t *testing.T) {
+	data := random(2*chunkBytes + 100)
+	s, mirror := newServer(t, data), newServer(t, data)
+	dst := "/staging/abc.part"
+	r := mirrored(t, quick, s, mirror)
+	for k := 0; ; k++ {
+		d := durabletest.New()
+		if err := durable.MkdirAll(d, "/staging", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		d.Fail(func(op durabletest.Op) error {
+			switch op.Kind {
+			case "create", "allocate", "write":
+				if n++; n > k {
+					return syscall.ENOSPC
+				}
+			}
+			return nil
+		})
+		err := r.Download(t.Context(), d, want(data), dst, nil)
+		if err == nil {
+			if k < 4 {
+				t.Errorf("only %d operations need space", k)
+			}
+			break
+		}
+		if !durable.Full(err) {
+			t.Fatalf("full at %d: %v", k, err)
+		}
+		d.Fail(nil)
+		if err := r.Download(t.Context(), d, want(data), dst, nil); err != nil {
+			t.Fatalf("full at %d, and then not any more: %v", k, err)
+		}
+		if got, err := durable.ReadFile(d.Crash(0), dst, 1<<30); err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("full at %d: %d bytes, %v", k, len(got), err)
+		}
+	}
+	if n, _ := mirror.count(); n != 0 {
+		t.Errorf("a mirror was asked %d times", n)
+	}
+}
