@@ -364,3 +364,22 @@ func FuzzRate(f *testing.F) {
 		}
 	})
 }
+
+// What the configuration says of mirrors and rate reaches the fetcher.
+func TestLineIsMadeOfTheConfiguration(t *testing.T) {
+	c, err := parseConfig("/x/launcher.toml", []byte(full), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, o := c.Repository.sources()
+	if address != c.Repository.URL || len(o.Mirrors) != 2 || o.Mirrors[0] != "https://eu.example.com/agent" || o.MaxRate != 1_500_000 {
+		t.Errorf("%s with %+v", address, o)
+	}
+	if c.Repository.CA != "/etc/acme/ca.pem" || c.Repository.ClientCert != "/etc/acme/client.pem" || c.Repository.ClientKey != "/etc/acme/client.key" || c.Repository.ProxyLogin != "/etc/acme/proxy.login" {
+		t.Errorf("files: %+v", c.Repository)
+	}
+	c, err = parseConfig("/etc/acme/launcher.toml", []byte(strings.Replace(full, `"/etc/acme/ca.pem"`, `"ca.pem"`, 1)), false)
+	if err != nil || c.Repository.CA != "/etc/acme/ca.pem" {
+		t.Errorf("beside the configuration: %s, %v", c.Repository.CA, err)
+	}
+}
