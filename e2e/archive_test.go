@@ -53,7 +53,7 @@ func TestArchives(t *testing.T) {
 	s := launched(t, stage.Options{})
 	add := func(version, file string) {
 		t.Helper()
-		if err := s.Change(t.Context(), "add", version, "--platform", "linux/"+runtime.GOARCH+"="+file, "--main", "bin/example"); err != nil {
+		if err := s.Change(t.Context(), "add", version, "--platform", "linux/"+runtime.GOARCH+"="+file, "--main", "bin/example", "--pack=false"); err != nil {
 			t.Fatal(err)
 		}
 	}

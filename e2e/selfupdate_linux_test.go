@@ -87,7 +87,7 @@ func renewable(t *testing.T, poll, trial string, more ...func(*stage.Options)) *
 func offer(t *testing.T, s *stage.Stage, version, fault string) {
 	t.Helper()
 	platform := runtime.GOOS + "/" + runtime.GOARCH
-	if err := s.Change(t.Context(), "add", version, "--platform", platform+"="+launcherBinary(t, version, fault), "--channel", "launcher"); err != nil {
+	if err := s.Change(t.Context(), "add", version, "--platform", platform+"="+launcherBinary(t, version, fault), "--channel", "launcher", "--patches", "0", "--pack=false"); err != nil {
 		t.Fatal(err)
 	}
 }
