@@ -185,6 +185,9 @@ func copyFile(name string, from io.Reader) error {
 	}
 	_, err = io.Copy(to, from)
 	if err == nil {
+		err = to.Chmod(0o644) // whatever the operator's umask takes away
+	}
+	if err == nil {
 		err = to.Sync()
 	}
 	return errors.Join(err, to.Close())

@@ -105,8 +105,8 @@ func (f *feed) carried(digest string) error {
 	return nil
 }
 
-// refresh asks the bundle and then the repository, and returns what the newer of them says. A bundle that the
-// repository has overtaken has done its work and is removed.
+// refresh asks the bundle and then the repository, and returns what the newer of them says. A bundle that is
+// older than what the repository has said since has done its work and is removed.
 func (f *feed) refresh(ctx context.Context) (*manifest.View, error) {
 	file, _ := os.Lstat(f.source.bundle) // none is no bundle
 	b, berr := f.source.open()
@@ -128,7 +128,7 @@ func (f *feed) refresh(ctx context.Context) (*manifest.View, error) {
 	view, err := f.ask(asking)
 	f.markAlone(berr == nil && err != nil)
 	switch {
-	case err == nil && (bundled == nil || view.TimestampVersion > bundled.TimestampVersion):
+	case err == nil && errors.Is(berr, manifest.ErrOlder):
 		if now, err := os.Lstat(f.source.bundle); err == nil && os.SameFile(file, now) {
 			_ = f.disk.Remove(f.source.bundle) // what stays is only room, and the next check tries again
 		}

@@ -151,7 +151,7 @@ var windowsTests = []struct {
 	packages []string
 }{
 	{nil, []string{
-		"./internal/durable", "./manifest", "./updater/journal", "./updater/store", "./updater/policy", "./updater/fetch", "./updater/delta",
+		"./internal/durable", "./manifest", "./updater/journal", "./updater/store", "./updater/policy", "./updater/fetch", "./updater/bundle", "./updater/delta",
 		"./launcher/host", "./launcher/control", "./launcher/relay", "./launcher/probe", "./launcher/child", "./payload/...", "./release/...",
 	}},
 	// The courses of cuts are run in full on Linux: they have no system beneath them but a disk in memory.
