@@ -40,7 +40,7 @@ func (r *Rate) UnmarshalText(text []byte) error {
 		*r = 0
 		return nil
 	}
-	digits := strings.TrimRight(s, "BGKMikkb")
+	digits := strings.TrimRight(s, "BGKMik")
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n <= 0 || digits[0] == '+' {
 		return fmt.Errorf("%q is no rate", s)
