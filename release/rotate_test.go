@@ -51,7 +51,11 @@ func TestEveryKeyIsReplaced(t *testing.T) {
 	if _, err := b.refresh(old); err != nil {
 		t.Fatal(err)
 	}
-	for round := range 5 {
+	rounds := 5
+	if testing.Short() {
+		rounds = 2
+	}
+	for round := range rounds {
 		var r ring
 		b.must(0, "keys", "--json").result(t, &r)
 		for _, s := range r.Roles {
@@ -71,14 +75,15 @@ func TestEveryKeyIsReplaced(t *testing.T) {
 		b.publish()
 	}
 	// In each round the three of root, the three of targets, snapshot and timestamp make a root of their own.
-	const roots = 1 + 5*8
+	roots := int64(1 + rounds*8)
+	newest := "1." + strings.Repeat("1", rounds) + ".0"
 	for name, c := range map[string]*manifest.Client{"old": old, "new": b.host("beta")} {
 		view, err := b.refresh(c)
-		if err != nil || view.RootVersion != roots || view.Channel.Offers[0].Version != "1.11111.0" || len(view.Trust.Minisign) != 1 {
+		if err != nil || view.RootVersion != roots || view.Channel.Offers[0].Version != newest || len(view.Trust.Minisign) != 1 {
 			t.Errorf("%s: %+v, %v", name, view, err)
 		}
 	}
-	if v := b.verify(b.public); v.Root != roots || v.versions("beta") != "1.11111.0 !1.1111.0 !1.111.0 !1.11.0 !1.1.0 !1.0.0" {
+	if v := b.verify(b.public); v.Root != roots || !strings.HasPrefix(v.versions("beta"), newest+" !") || strings.Count(v.versions("beta"), "!") != rounds {
 		t.Errorf("verified %+v", v)
 	}
 }
