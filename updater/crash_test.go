@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
@@ -97,6 +98,19 @@ var courses = []course{
 			}
 		}
 	}, 2, quarantined(3)},
+	{"garbage", []int{2, 1}, []int{3}, func(w *world) {
+		_, s := w.open()
+		for _, v := range versions(8, 9) { // sealed once, and never proven
+			must(w.t, durable.WriteFile(w.disk, s.Staged(v), artifact(int(v.Epoch)), 0o600))
+			must(w.t, s.Seal(context.Background(), v))
+		}
+	}, 3, func(t *testing.T, w *world, st State) {
+		for _, v := range versions(1, 2, 3, 8, 9) {
+			if kept := w.whole(v) == nil; kept != (v.Epoch <= 3) {
+				t.Errorf("%s is kept: %v", v.Number, kept)
+			}
+		}
+	}},
 	{"order to roll back", []int{2, 1}, []int{1, 2}, nil, 1, func(t *testing.T, _ *world, st State) {
 		if !slices.ContainsFunc(st.Held, marks(version(2))) || len(st.Good) != 1 {
 			t.Errorf("rolled back: %+v", st)

@@ -178,59 +178,6 @@ func rested(t *testing.T, d *durabletest.Disk, which, trial string) {
 	}
 }
 
-// Power fails at every operation of a self-update: after it a whole launcher starts, and a good new one either
-// has not been begun or takes over. After that the update can be done once more.
-func TestUpdateSurvivesEveryCut(t *testing.T) {
-	var done bool
-	bad := func(t *testing.T, d *durabletest.Disk, trial string) { // there is always a way back from a new launcher
-		if which := boot(t, d, false, trial); which != "old" {
-			t.Fatalf("%s: a launcher that never reports in stays", trial)
-		}
-		rested(t, d, "old", trial)
-	}
-	run := func(d *durabletest.Disk) { done = update(pretend(d)) == nil }
-	durabletest.Sweep(t, func() *durabletest.Disk { return fresh(t) }, run, func(t *testing.T, d *durabletest.Disk, trial string) {
-		bad(t, d.Crash(1), trial)
-		if which := boot(t, d, true, trial); done && which != "new" {
-			t.Fatalf("%s: the update was begun, and the %s launcher runs", trial, which)
-		} else {
-			rested(t, d, which, trial)
-		}
-		if err := update(pretend(d)); err != nil {
-			t.Fatalf("%s: again: %v", trial, err)
-		}
-		if which := boot(t, d.Crash(0), true, trial); which != "new" {
-			t.Fatalf("%s: after another update the %s launcher runs", trial, which)
-		}
-	})
-}
-
-// Power fails at every operation of the starts that end a trial, of a good launcher and of a bad one.
-func TestBootSurvivesEveryCut(t *testing.T) {
-	for _, good := range []bool{true, false} {
-		want := map[bool]string{true: "new", false: "old"}[good]
-		start := func() *durabletest.Disk {
-			d := fresh(t)
-			if err := update(pretend(d)); err != nil {
-				t.Fatal(err)
-			}
-			return d
-		}
-		run := func(d *durabletest.Disk) { boot(t, d, good, "cut") }
-		durabletest.Sweep(t, start, run, func(t *testing.T, d *durabletest.Disk, trial string) {
-			which := boot(t, d, good, trial)
-			if which != want { // one cut costs a good launcher one of its tries
-				t.Fatalf("%s: the %s launcher stays, want %s", trial, which, want)
-			}
-			rested(t, d, which, trial)
-			r, err := pretend(d).Record()
-			if err != nil || good && (r.Now.Version != "2.0.0" || r.HighWater != 2) || !good && len(r.Refused) != 1 {
-				t.Fatalf("%s: record %+v, %v", trial, r, err)
-			}
-		})
-	}
-}
-
 // real is a folder on this machine, with links and with selfupdate itself.
 func real(t *testing.T) (*Folder, string) {
 	t.Helper()
