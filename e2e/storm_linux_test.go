@@ -2,9 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"os"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -99,49 +96,8 @@ func stormInRecovery(t *testing.T, h *storm) {
 
 // stormAtRandom kills at any time, the next launcher too every other time. STORM_SEED repeats one.
 func stormAtRandom(t *testing.T, h *storm) {
-	rng := seeded(t)
-	for range 100 {
-		m := forward()
-		switch {
-		case rng.IntN(4) == 0:
-			m = astray()
-		case h.rests(t, m):
-			m = back()
-		}
-		h.forget(t)
-		h.order(t, m.verb, m.req)
-		for n := range 1 + rng.IntN(2) {
-			after := rng.N(time.Duration(800/(2*n+1)) * time.Millisecond)
-			stage.Wait(t.Context(), after)
-			kill(t, h.Stage)
-			h.deaths++
-			st := h.legal(t, after.String())
-			flow(t, h.load, 10)
-			launch(t, h.Stage)
-			h.resumed(t, m, st)
-		}
-		h.settled(t, m, "a kill at random")
-		h.unhurt(t, "a kill at random")
-	}
+	h.random(t, 100, 800*time.Millisecond, func() { kill(t, h.Stage) })
 }
-
-// seeded is a source of chance that a failure can be repeated with.
-func seeded(t *testing.T) *source {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("STORM_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("STORM_SEED=%d", seed)
-	return &source{rand.New(rand.NewPCG(seed, 0))}
-}
-
-type source struct{ *rand.Rand }
-
-func (s *source) N(d time.Duration) time.Duration { return time.Duration(s.Int64N(int64(d))) }
 
 // stormOfPayloads kills payloads, whichever there are, at any time of an update. That costs clients what was
 // inside them and nothing else; the update may fail of it, and what serves then is whole.

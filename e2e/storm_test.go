@@ -3,9 +3,11 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -31,8 +33,9 @@ var stormProgram = sync.OnceValues(func() (string, error) {
 // storm is one host in it.
 type storm struct {
 	*stage.Stage
-	plan string // the file that says where to die
-	load *load.Load
+	machine *stage.Machine // of a launcher for Windows
+	plan    string         // the file that says where to die
+	load    *load.Load
 
 	releases, rounds, deaths int
 }
@@ -71,7 +74,13 @@ func stormy(t *testing.T) *storm {
 	}
 	p := programs
 	p.Launcher = mortal
-	s, err := stage.New(t.Context(), p, stage.Options{Config: map[string]string{
+	return stormOn(t, p, nil)
+}
+
+// stormOn is a host in a storm, on a Windows if there is a machine.
+func stormOn(t *testing.T, p stage.Programs, m *stage.Machine) *storm {
+	t.Helper()
+	s, err := stage.New(t.Context(), p, stage.Options{Machine: m, Config: map[string]string{
 		"health":    "interval = \"20ms\"\ngood = 2\nready_timeout = \"20s\"\n",
 		"probation": "time = \"150ms\"\nmin_requests = 0\n",
 		"drain":     "deadline = \"5s\"\nidle = \"200ms\"\nstream = \"5s\"\nkill = \"1s\"\n",
@@ -79,19 +88,31 @@ func stormy(t *testing.T) *storm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &storm{Stage: s, plan: filepath.Join(s.Home, "die")}
+	h := &storm{Stage: s, machine: m, plan: filepath.Join(s.Home, "die")}
 	s.Env = []string{"LAUNCHER_DIE=" + h.plan}
+	program := func(version, fault string) string {
+		if m == nil {
+			return example(t, version, fault)
+		}
+		file, err := p.Example(t.Context(), version, fault)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
 	t.Cleanup(func() {
-		h.load.Stop()
+		if h.load != nil {
+			h.load.Stop()
+		}
 		if t.Failed() {
 			log := s.Log()
 			t.Logf("the launcher's log:\n%s", log[max(0, len(log)-30<<10):])
 		}
-		if err := s.Close(); err != nil {
+		if err := s.Close(); err != nil && m == nil { // else the launcher ends with the machine
 			t.Errorf("close the stage: %v", err)
 		}
 	})
-	publish(t, s, "1.0.0", example(t, "1.0.0", ""))
+	publish(t, s, "1.0.0", program("1.0.0", ""))
 	launch(t, s)
 	serving(t, s, "1.0.0")
 	h.load = load.Start(load.Options{
@@ -99,8 +120,8 @@ func stormy(t *testing.T) *storm {
 		Workers: map[load.Class]int{load.KeepAlive: 4, load.Fresh: 4, load.H2: 2, load.Stream: 2},
 	})
 	h.order(t, "pause", control.Request{})
-	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
-	publish(t, s, "1.2.0", example(t, "1.2.0", "health-fail:0s"))
+	publish(t, s, "1.1.0", program("1.1.0", ""))
+	publish(t, s, "1.2.0", program("1.2.0", "health-fail:0s"))
 	return h
 }
 
@@ -253,7 +274,9 @@ func (h *storm) sound(t *testing.T, point string) {
 			return false
 		}
 		p := st.Processes[0]
-		return p.Number == st.Active.Number && p.State == "accepting" && slices.Equal(h.living(t), []int{p.PID})
+		living := h.living(t)
+		alone := slices.Equal(living, []int{p.PID}) || h.machine != nil && len(living) == 1 // Windows has its own numbers
+		return p.Number == st.Active.Number && p.State == "accepting" && alone
 	})
 	text, err := answer(t.Context(), h.Stage)
 	if err != nil {
@@ -266,18 +289,19 @@ func (h *storm) sound(t *testing.T, point string) {
 	}
 }
 
-// living is every process that runs a version, by what the system says.
+// living is every process that runs a version, by what Linux says of it.
 func (h *storm) living(t *testing.T) (pids []int) {
 	t.Helper()
-	store := filepath.Join(h.State(), "store") + string(filepath.Separator)
-	all, err := filepath.Glob("/proc/[0-9]*/exe")
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range all {
-		if exe, err := os.Readlink(name); err == nil && strings.HasPrefix(exe, store) {
+		b, _ := os.ReadFile(name) // it may just have ended
+		program, _, _ := strings.Cut(string(b), "\x00")
+		if strings.Contains(strings.ReplaceAll(program, "\\", "/"), h.State()+"/store/") {
 			var pid int
-			if _, err := fmt.Sscanf(name, "/proc/%d/exe", &pid); err != nil {
+			if _, err := fmt.Sscanf(name, "/proc/%d/cmdline", &pid); err != nil {
 				t.Fatal(err)
 			}
 			pids = append(pids, pid)
@@ -326,3 +350,50 @@ func (h *storm) over(t *testing.T) {
 	t.Logf("%d rounds, %d deaths, %d requests: %d refused, %d failed, %d retryable, %d cut by a crash, %d streams cut",
 		h.rounds, h.deaths, r.Requests, r.Refused, r.Failed, r.Retryable, r.CutByCrash, r.StreamsCut)
 }
+
+// random kills in so many moves, within that time of the order, and the next launcher too every other time.
+func (h *storm) random(t *testing.T, rounds int, within time.Duration, dies func()) {
+	t.Helper()
+	rng := seeded(t)
+	for range rounds {
+		m := forward()
+		switch {
+		case rng.IntN(4) == 0:
+			m = astray()
+		case h.rests(t, m):
+			m = back()
+		}
+		h.forget(t)
+		h.order(t, m.verb, m.req)
+		for n := range 1 + rng.IntN(2) {
+			after := rng.N(within / time.Duration(2*n+1))
+			stage.Wait(t.Context(), after)
+			dies()
+			h.deaths++
+			st := h.legal(t, after.String())
+			flow(t, h.load, 10)
+			launch(t, h.Stage)
+			h.resumed(t, m, st)
+		}
+		h.settled(t, m, "a kill at random")
+		h.unhurt(t, "a kill at random")
+	}
+}
+
+// seeded is a source of chance that a failure can be repeated with.
+func seeded(t *testing.T) *source {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("STORM_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("STORM_SEED=%d", seed)
+	return &source{rand.New(rand.NewPCG(seed, 0))}
+}
+
+type source struct{ *rand.Rand }
+
+func (s *source) N(d time.Duration) time.Duration { return time.Duration(s.Int64N(int64(d))) }
