@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
@@ -43,7 +45,7 @@ func TestTenLaunchers(t *testing.T) {
 	r := underLoad(t, s, some, func(l *load.Load) {
 		kill(t, s)
 		for range 2 {
-			owner := tenStart(t, s)
+			end := tenStart(t, s)
 			serving(t, s, "1.0.0")
 			if now := pids(t, s)["1.0.0"]; now != pid {
 				t.Errorf("process %d serves, before it was %d", now, pid)
@@ -52,8 +54,7 @@ func TestTenLaunchers(t *testing.T) {
 				t.Errorf("there run %v", left)
 			}
 			flow(t, l, 100)
-			_ = owner.Process.Kill() // its end is waited for
-			_ = owner.Wait()
+			end()
 		}
 		launch(t, s)
 		serving(t, s, "1.0.0")
@@ -61,47 +62,47 @@ func TestTenLaunchers(t *testing.T) {
 	nothingLost(t, r)
 }
 
-// tenStart starts ten launchers and returns the one that is left.
-func tenStart(t *testing.T, s *stage.Stage) *exec.Cmd {
+// tenStart starts ten launchers, demands that nine give up, and returns what kills the one that is left.
+func tenStart(t *testing.T, s *stage.Stage) (end func()) {
 	t.Helper()
-	type end struct {
-		cmd *exec.Cmd
-		out string
-	}
-	ends, all := make(chan end), make([]*exec.Cmd, 10)
-	gate := make(chan struct{})
+	all, ends := make([]*exec.Cmd, 10), make(chan *exec.Cmd, 10)
+	var started sync.WaitGroup
 	for i := range all {
-		cmd := s.Command(context.WithoutCancel(t.Context()), "run")
-		all[i] = cmd
-		log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+		log, err := os.Create(filepath.Join(t.TempDir(), fmt.Sprint(i)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd.Stdout, cmd.Stderr = log, log
-		go func() {
-			<-gate
+		cmd := s.Command(context.WithoutCancel(t.Context()), "run")
+		cmd.Stdout, cmd.Stderr, all[i] = log, log, cmd
+		t.Cleanup(func() { _ = log.Close() }) // it was read
+		started.Go(func() {
 			if err := cmd.Start(); err != nil {
 				t.Error(err)
 			}
-			if i := cmd.ProcessState; i == nil {
-				state, err := cmd.Process.Wait()
-				_ = log.Close() // only read from here on
-				text, _ := os.ReadFile(log.Name())
-				if err == nil && state.ExitCode() != 2 && state.ExitCode() != -1 {
-					t.Errorf("a launcher ended with %s: %s", state, text)
-				}
-				ends <- end{cmd, string(text)}
-			}
-		}()
+		})
 	}
-	close(gate)
+	started.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	left := all
+	for _, cmd := range all {
+		go func() { _ = cmd.Wait(); ends <- cmd }() // how it ended is in its state
+		t.Cleanup(func() { _ = cmd.Process.Kill() })
+	}
 	for range len(all) - 1 {
-		e := <-ends
-		says(t, e.out, "another launcher runs")
-		all = slices.DeleteFunc(all, func(c *exec.Cmd) bool { return c == e.cmd })
+		select {
+		case cmd := <-ends:
+			if code := cmd.ProcessState.ExitCode(); code != 2 {
+				t.Errorf("a launcher ended with code %d, want 2", code)
+			}
+			says(t, contents(t, cmd.Stdout.(*os.File).Name()), "another launcher runs")
+			left = slices.DeleteFunc(slices.Clone(left), func(c *exec.Cmd) bool { return c == cmd })
+		case <-time.After(time.Minute):
+			t.Fatalf("%d launchers run at once", len(left))
+		}
 	}
-	go func() { <-ends }()
-	return all[0]
+	return func() { _ = left[0].Process.Kill(); <-ends }
 }
 
 // A payload whose launcher was killed goes on in every respect: it serves, and what it says is kept, all of it,
