@@ -145,7 +145,7 @@ const applyEnv = "TURNSTONE_BENCH_APPLY"
 // applies measures how long it takes to check the old file, apply the patch, and have the result on the disk, and
 // what the process needs for it.
 func (b *bench) applies(ctx context.Context, what string, a applying, want []byte) error {
-	var seconds, grown, whole []float64
+	var seconds, cpu, grown, whole []float64
 	text, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -163,12 +163,14 @@ func (b *bench) applies(ctx context.Context, what string, a applying, want []byt
 			return fmt.Errorf("apply: %w", err)
 		}
 		seconds = append(seconds, got.Seconds)
+		cpu = append(cpu, (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds())
 		grown, whole = append(grown, float64(got.After-got.Before)/1e6), append(whole, float64(got.After)/1e6)
 		if made, err := os.ReadFile(a.New); err != nil || !bytes.Equal(made, want) {
 			return fmt.Errorf("the patch makes %d other bytes: %w", len(made), err)
 		}
 	}
-	b.atMost(applyMost, what+": applied in", median(seconds), "s", fmt.Sprintf("median of %d, hashing both files and the sync included; slowest %.2f s", len(seconds), quantile(seconds, 1)))
+	b.atMost(applyMost, what+": applied in", median(seconds), "s", fmt.Sprintf("median of %d, hashing both files and the sync included; quickest %.2f s, slowest %.2f s; CPU time %.2f s; load average %s",
+		len(seconds), quantile(seconds, 0), quantile(seconds, 1), median(cpu), loadAverage()))
 	b.atMost(memoryMost, what+": memory for it", quantile(grown, 1), "MB", fmt.Sprintf("the most; the whole process had %.1f MB", quantile(whole, 1)))
 	return nil
 }

@@ -82,6 +82,9 @@ func peak() (bytes int64, err error) {
 // A process that makes a file of 64 MB by a patch whose three streams are all long needs no more for it than for
 // a small one, whatever its form.
 func TestApplyIsFlatInMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("writes 256 MiB, and measures memory, of which the race detector takes its own; -short was given")
+	}
 	const size = 64 << 20
 	old, fresh := make([]byte, size), make([]byte, size)
 	r := rand.NewChaCha8([32]byte{1})

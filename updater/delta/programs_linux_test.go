@@ -56,6 +56,9 @@ func build(t *testing.T, goos, version, more, call string) []byte {
 // Two releases of a program, of which the second has a function and a type more, make a patch that is a small part
 // of the plain one, and it makes the exact file.
 func TestGoPrograms(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles four programs; -short was given")
+	}
 	for _, goos := range []string{"linux", "windows"} {
 		t.Run(goos, func(t *testing.T) {
 			t.Parallel()
