@@ -33,15 +33,6 @@ func (p product) roleOf(name string) (string, bool) {
 	return base[1], slices.Contains(roles, base[1])
 }
 
-// key is where one key is: its public half is known, the secret one is in a file, behind a command, or elsewhere.
-type key struct {
-	name   string             // "" for one that has no name
-	public manifest.PublicKey // of an artifact key too
-	text   string             // the public half as it is written
-	entry  keyEntry
-	file   string // in keys/, "" if it is not there
-}
-
 func (e keyEntry) check(p product) error {
 	role, known := p.roleOf(e.Name)
 	if !known {
