@@ -41,7 +41,7 @@ var parts = []part{
 	{"end to end", 45 * time.Minute, endToEnd},
 	{"windows", 20 * time.Minute, onWindows},
 	{"race", 20 * time.Minute, race},
-	{"fuzz", 15 * time.Minute, fuzz},
+	{"fuzz", 25 * time.Minute, fuzz},
 	{"demo", 10 * time.Minute, demo()},
 	{"demo windows", 10 * time.Minute, demo("-windows")},
 }
