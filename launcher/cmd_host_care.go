@@ -82,7 +82,10 @@ func removeState(cfg Config) error {
 	}
 	d := durable.OS()
 	var errs []error
-	for _, name := range []string{"journal", "store", "trust", "run", "log", "data", historyFile, "host-id", "lock", "control.sock", "wire.sock"} {
+	for _, name := range []string{
+		"journal", "store", "trust", "run", "log", "data", "spare", selfFolder, bundleFile, importFile, importLock,
+		historyFile, "host-id", "lock", "control.sock", "wire.sock",
+	} {
 		if err := durable.RemoveAll(d, cfg.stateFile(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
