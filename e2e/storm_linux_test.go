@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -136,7 +138,11 @@ func (h *storm) slay(t *testing.T, p control.Process) {
 	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
 		return // it had ended by itself
 	}
-	eventually(t, "the payload is dead", func() bool { return ended(p.PID) })
+	h.load.Crashed(time.Now()) // for who notices before we do
+	eventually(t, "the payload is dead", func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
+		return err != nil || strings.Contains(string(b), ") Z ") // its launcher may take a while to look
+	})
 	h.load.Crashed(time.Now())
 	h.deaths++
 }
