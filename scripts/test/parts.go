@@ -152,15 +152,17 @@ var windowsTests = []struct {
 	packages []string
 }{
 	{nil, []string{
-		"./internal/durable", "./manifest", "./updater/journal", "./updater/store", "./updater/policy", "./updater/fetch", "./updater/bundle", "./updater/delta",
+		"./internal/durable", "./manifest", "./updater/journal", "./updater/store", "./updater/policy", "./updater/bundle", "./updater/delta",
 		"./launcher/host", "./launcher/control", "./launcher/relay", "./launcher/probe", "./launcher/child", "./payload/...", "./release/...",
 	}},
 	// The courses of cuts are run in full on Linux: they have no system beneath them but a disk in memory.
 	{[]string{"-short"}, []string{"./updater"}},
 	// Wine's os.Symlink says that it made a link, and makes none.
-	{[]string{"-skip=^TestGuard$"}, []string{"./launcher/self"}},
-	// These read one configuration that has Unix's paths, sockets and accounts in it.
-	{[]string{"-skip=^(TestConfig(StateFolderHasRoomForSockets|Names|Defaults|ShowReadsBack|Hash|BadInput|NoListener|Machine)|FuzzConfig)$"}, []string{"./launcher"}},
+	{[]string{"-skip=^(TestGuard|TestDamagedRecords)$"}, []string{"./launcher/self"}},
+	// Another host's folder is a path on Windows.
+	{[]string{"-skip=^TestOpen$"}, []string{"./updater/fetch"}},
+	// These have Unix's paths, file modes, sockets or accounts in their configuration.
+	{[]string{"-skip=^(TestConfig(StateFolderHasRoomForSockets|Names|Defaults|ShowReadsBack|Hash|BadInput|NoListener|Machine)|FuzzConfig|TestLineWithBrokenFiles|TestLineIsMadeOfTheConfiguration|TestSourcesTogether)$"}, []string{"./launcher"}},
 }
 
 // race repeats the packages in which goroutines meet, under the race detector. The crash courses are cut short:

@@ -67,7 +67,7 @@ func (s *Store) unpack(ctx context.Context, v journal.Version) error {
 		err = rec.checkFiles()
 	}
 	if errors.Is(err, ErrContent) {
-		return errors.Join(err, durable.RemoveAll(s.disk, s.home(v)))
+		return errors.Join(err, tree.Close(), durable.RemoveAll(s.disk, s.home(v))) // Windows removes no folder that is open
 	}
 	if err == nil {
 		err = u.sync()
