@@ -11,7 +11,8 @@ type User struct {
 	UID, GID uint32   // Unix
 	Groups   []uint32 // supplementary; none means none, not the launcher's
 	Home     string   // HOME of the process; "" leaves it out
-	logon             // what Windows has in their place
+	//lint:ignore U1000 used on Windows alone
+	logon // what Windows has in their place
 }
 
 // Same is the name of the launcher's own account.

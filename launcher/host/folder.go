@@ -16,7 +16,8 @@ func MakeFolder(dir string) (made bool, err error) { return makeFolder(dir) }
 
 // component is one folder on the way from the root of a volume, as Windows describes it.
 type component struct {
-	path      string
+	path string
+	//lint:ignore U1000 used on Windows alone
 	folder    bool // and not a file
 	reparse   bool // a junction, a symbolic link or another trick
 	owner     string
