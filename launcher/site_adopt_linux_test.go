@@ -105,8 +105,8 @@ func TestWatchInShortStretches(t *testing.T) {
 		err := g.Watch(ctx, updater.Watch{Candidate: bad, Baseline: one, Remaining: time.Hour, Tick: func(time.Duration) {}})
 		cancel()
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
-			if i != 2 {
-				t.Errorf("condemned in stretch %d, want the third", i+1)
+			if i < 2 { // later on a machine that has no time for a probe in one of them
+				t.Errorf("condemned in stretch %d, three failed probes are needed", i+1)
 			}
 			return
 		}
