@@ -158,6 +158,9 @@ func (u *Updater) ask(ctx context.Context, st State) (seen, error) {
 		})
 	}
 	err = u.measured(st, err)
+	if errors.Is(ctx.Err(), context.Canceled) { // an order or the end came in between: it says nothing of the channel
+		return s, err
+	}
 	now := time.Now()
 	if err != nil {
 		u.misses++

@@ -1,6 +1,7 @@
 package updater
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -201,4 +202,30 @@ func TestRollbackNamesWhatIsThere(t *testing.T) {
 			t.Errorf("%q: %v", number, err)
 		}
 	}
+}
+
+// A look at the channel that an order cut short is no answer of the channel, and whoever waits for one goes on
+// waiting for the next.
+func TestInterruptedLookSaysNothing(t *testing.T) {
+	in(t, []int{1}, nil, func(t *testing.T, r *rig) {
+		answer, looks := make(chan struct{}), 0
+		r.on = func(ctx context.Context, step string, _ Version) {
+			if step != "check" {
+				return
+			}
+			looks++
+			select {
+			case <-answer:
+			case <-ctx.Done():
+			}
+		}
+		r.launch()
+		must(t, r.order(Order{Kind: OrderPin, Number: version(1).Number}))
+		r.until("the next look", func() bool { return looks > 1 })
+		if s := r.u.Status(); s.CheckErr != "" || !s.LastCheck.IsZero() {
+			t.Errorf("at %v the channel is said to have answered %q", s.LastCheck, s.CheckErr)
+		}
+		close(answer)
+		r.until("the answer", func() bool { return !r.u.Status().LastCheck.IsZero() })
+	})
 }
