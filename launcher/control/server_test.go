@@ -85,11 +85,26 @@ func serve(t *testing.T, d *desk, readGroup string) (*Server, string) {
 		if err := <-done; err != nil {
 			t.Errorf("serve: %v", err)
 		}
-		if _, err := os.Lstat(addr); !errors.Is(err, os.ErrNotExist) {
+		err := gone(addr)
+		for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); err = gone(addr) {
+			time.Sleep(time.Millisecond) // a pipe goes with the last client that has noticed the end
+		}
+		if err != nil {
 			t.Errorf("the socket was left behind: %v", err)
 		}
 	})
 	return s, addr
+}
+
+// gone is an error as long as something is at addr.
+func gone(addr string) error {
+	switch _, err := os.Lstat(addr); {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return os.ErrExist
 }
 
 // raw sends bytes as they are and returns the answer's status and body.
