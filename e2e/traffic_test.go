@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
+	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/updater"
 )
 
@@ -28,6 +30,7 @@ func TestProxyWithSDK(t *testing.T) {
 		flow(t, l, 300)
 		publish(t, s, "1.2.0", example(t, "1.2.0", "health-fail:0s"))
 		operator(t, s, 20, "update", "--now", "--follow")
+		drained(t, s) // a third version that drains would cut the first
 		operator(t, s, 0, "rollback", "--follow")
 		flow(t, l, 300)
 	})
@@ -35,6 +38,18 @@ func TestProxyWithSDK(t *testing.T) {
 	if r.Versions["1.1.0"] == 0 || r.StreamsTold == 0 || r.StreamsCut > 0 {
 		t.Errorf("answers by version %v, streams told %d, cut %d", r.Versions, r.StreamsTold, r.StreamsCut)
 	}
+}
+
+// drained waits until no old version is left.
+func drained(t *testing.T, s *stage.Stage) {
+	t.Helper()
+	for range 600 {
+		if !slices.ContainsFunc(status(t, s).Processes, func(p control.Process) bool { return p.State == "draining" }) {
+			return
+		}
+		stage.Wait(t.Context(), 50*time.Millisecond)
+	}
+	t.Fatalf("still draining: %+v", status(t, s).Processes)
 }
 
 // A candidate behind the proxy that dies costs what was inside it; connections are never refused.
