@@ -39,17 +39,18 @@ func condemns(err error) bool {
 func TestSelfCheck(t *testing.T) {
 	g := newGround(t, func(c *Config) {
 		c.Health.SelfCheck = append(c.Payload.Command, "--self-check")
-		c.Health.ReadyTimeout = time.Second
 	})
 	fit, unfit, hangs := g.release("1.0.0", ""), g.release("1.1.0", "unfit"), g.release("1.2.0", "hang")
 	if err := g.SelfCheck(t.Context(), fit); err != nil || len(g.told("self-check")) != 1 {
 		t.Errorf("%v; told %v", err, g.told("self-check"))
 	}
+	atOnce := g.SelfCheck(t.Context(), unfit)
+	g.site.cfg.Health.ReadyTimeout = time.Second
 	for _, tc := range []struct {
 		err  error
 		says []string
 	}{
-		{g.SelfCheck(t.Context(), unfit), []string{"exit", "3", "needs a newer kernel", filepath.Base(g.dir), "1.1.0"}},
+		{atOnce, []string{"exit", "3", "needs a newer kernel", filepath.Base(g.dir), "1.1.0"}},
 		{g.SelfCheck(t.Context(), hangs), []string{"no answer within 1s"}},
 	} {
 		if !condemns(tc.err) {

@@ -240,7 +240,7 @@ func (u *Updater) takenBack(ctx context.Context, st State) error {
 		return nil
 	}
 	err := u.reconsider(ctx, st)
-	if err != nil && blame(err) == journal.Yanked {
+	if ctx.Err() != nil || err != nil && blame(err) == journal.Yanked {
 		return err
 	}
 	return nil

@@ -274,7 +274,7 @@ func TestDownloadOnADiskThatFillsUp(t *testing.T) {
 			switch op.Kind {
 			case "create", "allocate", "write":
 				if n++; n > k {
-					return syscall.ENOSPC
+					return &durable.Shortage{Dir: "/staging"} // each system has numbers of its own for it
 				}
 			}
 			return nil
