@@ -333,4 +333,20 @@ func (g *ground) signal(v journal.Version, sig syscall.Signal) {
 		g.t.Fatalf("%s does not run", v.Number)
 	}
 	g.must(syscall.Kill(pid, sig))
+	if sig == syscall.SIGSTOP { // which the kernel delivers in its own time, and until then orders are obeyed
+		g.until("the process to stop", func() bool { return stopped(pid) })
+	}
+}
+
+// stopped reads whether every thread of a process is stopped; see proc(5).
+func stopped(pid int) bool {
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, task := range tasks {
+		stat, rerr := os.ReadFile(task)
+		_, state, found := strings.Cut(string(stat), ") ")
+		if rerr != nil || !found || state[0] != 'T' {
+			return false
+		}
+	}
+	return err == nil && len(tasks) > 0
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -208,12 +209,13 @@ func TestRollbackNamesWhatIsThere(t *testing.T) {
 // waiting for the next.
 func TestInterruptedLookSaysNothing(t *testing.T) {
 	in(t, []int{1}, nil, func(t *testing.T, r *rig) {
-		answer, looks := make(chan struct{}), 0
+		var looks atomic.Int32
+		answer := make(chan struct{})
 		r.on = func(ctx context.Context, step string, _ Version) {
 			if step != "check" {
 				return
 			}
-			looks++
+			looks.Add(1)
 			select {
 			case <-answer:
 			case <-ctx.Done():
@@ -221,7 +223,7 @@ func TestInterruptedLookSaysNothing(t *testing.T) {
 		}
 		r.launch()
 		must(t, r.order(Order{Kind: OrderPin, Number: version(1).Number}))
-		r.until("the next look", func() bool { return looks > 1 })
+		r.until("the next look", func() bool { return looks.Load() > 1 })
 		if s := r.u.Status(); s.CheckErr != "" || !s.LastCheck.IsZero() {
 			t.Errorf("at %v the channel is said to have answered %q", s.LastCheck, s.CheckErr)
 		}

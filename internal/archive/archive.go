@@ -205,6 +205,9 @@ type readerAt struct {
 }
 
 func (s readerAt) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 { // as a hostile directory can make the zip reader ask
+		return 0, errors.New("an offset before the beginning")
+	}
 	if err := context.Cause(s.w.ctx); err != nil {
 		s.w.failed = err
 		return 0, err
