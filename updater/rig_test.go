@@ -95,9 +95,10 @@ func (r *rig) pass(d time.Duration) {
 	r.meet()
 }
 
-// until waits, in the time of the bubble, for something to come true.
+// until waits, in the time of the bubble, for something to come true. The engine is at rest whenever it looks.
 func (r *rig) until(what string, is func() bool) {
 	r.t.Helper()
+	r.pass(0)
 	for range 100000 {
 		if is() {
 			return
@@ -135,7 +136,11 @@ func (r *rig) hold(step string, n int) (release func()) {
 	return func() { close(gate) }
 }
 
-func (r *rig) order(o Order) error { return r.u.Order(r.t.Context(), o) }
+// order gives an order and lets the engine do what it does at once.
+func (r *rig) order(o Order) error {
+	defer r.pass(0)
+	return r.u.Order(r.t.Context(), o)
+}
 
 func (r *rig) expect(active int, outcome Outcome) {
 	r.t.Helper()
