@@ -13,7 +13,8 @@ import (
 // Bounds of a drain beside those of the launcher.
 const (
 	freshPatience = 5 * time.Second        // a connection that has sent nothing by then counts as idle
-	lateAccept    = 500 * time.Millisecond // a listener of our own has nobody beside it that empties its queue
+	queueAccept   = 100 * time.Millisecond // for what waits in the queue of a listener of our own, which nobody else empties
+	lateAccept    = 500 * time.Millisecond // instead, while something is inside
 	settleLimit   = time.Second            // for an accept loop to register what it was given last
 	lastRound     = 2 * time.Second        // for the final GOAWAY, which net/http follows by a second of waiting
 	overtime      = 100 * time.Millisecond // instead, when the deadline has passed and a handler may be stuck
@@ -49,6 +50,7 @@ func (p *program) beginDrain(grace *wire.Grace) (finish func()) {
 	p.leave()
 	p.lease.close()
 	_ = p.parkGates() // a gate that cannot be shut is closed with the process
+	d.quiet = !slices.ContainsFunc(p.openGates(), (*gate).isOpen)
 	return d.finish
 }
 
@@ -146,8 +148,8 @@ func (d *drainage) look(now time.Time) (more bool) {
 			left = left || len(l.streams) > 0
 		}
 	}
-	stopped := d.stopOwn(!busy || spent >= lateAccept)
-	return left || busy || stopped
+	stopped := d.stopOwn(spent >= lateAccept || !busy && spent >= queueAccept)
+	return left || busy || stopped || !d.quiet
 }
 
 // wait moves the connections that have sent nothing for long to the idle ones.
@@ -178,8 +180,8 @@ func (d *drainage) settled() bool {
 	return true
 }
 
-// stopOwn shuts the listeners that no other process shares, once the connections which were in their
-// queue have been served. It reports whether it has done so now: one may have come in the meantime.
+// stopOwn shuts the listeners that no other process shares, once the connections which were in their queue have
+// been served: what is left there is reset. It reports whether it has done so now: one may have come in the meantime.
 func (d *drainage) stopOwn(due bool) bool {
 	if !due || d.quiet {
 		return false

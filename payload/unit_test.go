@@ -49,6 +49,33 @@ func TestBusyEndsByItself(t *testing.T) {
 	})
 }
 
+// Nobody stands beside a program alone: what waits in its queue when it is told to stop would be reset.
+func TestDrainEmptiesItsOwnQueue(t *testing.T) {
+	p := newProgram(environment{}, nil)
+	ln, err := p.listen("http", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	waiting, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiting.Close()
+	d := &drainage{p: p, grace: defaultGrace, begin: time.Now()}
+	if !d.look(d.begin) || !p.openGates()[0].isOpen() {
+		t.Fatal("the listener is shut, and nobody has looked into its queue")
+	}
+	if c, err := ln.Accept(); err != nil {
+		t.Error(err)
+	} else {
+		c.Close()
+	}
+	if !d.look(d.begin.Add(queueAccept)) || p.openGates()[0].isOpen() {
+		t.Error("its listener is not shut, or without another look at what came last")
+	}
+}
+
 // sink is the far end of a connection.
 type sink struct {
 	net.Conn
