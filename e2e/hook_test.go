@@ -100,3 +100,19 @@ func TestHookThatFails(t *testing.T) {
 		})
 	}
 }
+
+// A version that says of itself that it cannot work here never has traffic: quarantined, exit code 14.
+func TestUnfitVersion(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "fit")
+	if err := os.WriteFile(file, []byte("#!/bin/sh\n[ \"$TURNSTONE_VERSION\" = 1.0.0 ] || { echo no licence; exit 3; }\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s := launched(t, quick(map[string]string{
+		"health": fmt.Sprintf("interval = \"100ms\"\ngood = 2\nready_timeout = \"10s\"\nself_check = [%q]\n", file),
+	}))
+	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
+	unmoved(t, s, func() { says(t, operator(t, s, 14, "update", "--now", "--follow"), "unfit", "exit status 3") })
+	if st := status(t, s); len(st.Quarantine) != 1 {
+		t.Errorf("quarantine %v", st.Quarantine)
+	}
+}

@@ -20,6 +20,7 @@ type judge struct {
 	behind bool   // another update was too far on to make way, and ends first
 	full   bool   // the last candidate was turned away for want of space on the disk
 	hooked bool   // the last run of update.before_switch failed
+	unfit  bool   // the last candidate failed its health.self_check
 
 	over *updater.Event // is given the event with which the update ended, if it had one; may be nil
 }
@@ -46,6 +47,8 @@ func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
 		j.full = ev.Full
 	case "hook":
 		j.hooked = ev.Err != ""
+	case "self-check":
+		j.unfit = ev.Err != ""
 	case "end":
 		return j.end(ev)
 	}
@@ -99,6 +102,9 @@ func (j *judge) end(ev updater.Event) (verdict, control.Code) {
 	}
 	if (j.full || j.hooked) && ev.Verdict == journal.World {
 		return ended, control.NotPrepared
+	}
+	if j.unfit && ev.Verdict == journal.Bad {
+		return ended, control.NeverHealthy
 	}
 	return ended, discarded(ev)
 }

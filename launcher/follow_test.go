@@ -92,6 +92,7 @@ func TestFollowOutcomes(t *testing.T) {
 		{"turned away for another reason", judge{order: "update"}, script{order, turnedFor(!noSpace), endedAs("1.1.0", updater.Discarded, journal.World, journal.Fetching)}, ended, control.NotDownloaded},
 		{"no space for the metadata", judge{order: "update"}, script{order, {Kind: "check", Err: "x", Verdict: journal.World, Full: noSpace}}, ended, control.NotPrepared},
 		{"no snapshot", judge{order: "update"}, script{order, {Kind: "hook", Number: "1.1.0", Err: "exit code 7"}, endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NotPrepared},
+		{"finds itself unfit", judge{order: "update"}, script{order, {Kind: "self-check", Number: "1.1.0", Err: "exit code 3"}, endedAs("1.1.0", updater.Discarded, journal.Bad, journal.Staging)}, ended, control.NeverHealthy},
 		{"a snapshot at the second try", judge{order: "update"}, script{order, {Kind: "hook", Number: "1.1.0", Err: "exit code 7"}, event("hook", journal.Warming, "1.1.0", "ended well"), endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NeverHealthy},
 		{"never healthy", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.Bad, journal.Warming)}, ended, control.NeverHealthy},
 		{"port taken", judge{order: "update"}, script{order, endedAs("1.1.0", updater.Discarded, journal.World, journal.Warming)}, ended, control.NeverHealthy},

@@ -56,6 +56,9 @@ func (u *Updater) stage(ctx context.Context, st *State) error {
 		return err
 	}
 	if err := u.Site.SelfCheck(ctx, v); err != nil {
+		if blame(err) == journal.Bad {
+			u.emit(Event{Kind: "self-check", Number: v.Number, Text: "finds itself unfit for this machine", Err: err.Error()})
+		}
 		return fmt.Errorf("self-check of %s: %w", v.Number, err)
 	}
 	return u.reconsider(ctx, *st)
