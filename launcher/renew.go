@@ -215,7 +215,7 @@ func (r *renewal) facts(offers policy.Offers, ordered bool) (policy.Facts, error
 		st.Good = []journal.Version{{Number: rec.Now.Version, Digest: rec.Now.Digest, Epoch: rec.Now.Epoch}}
 	}
 	for _, x := range rec.Refused {
-		st.Quarantine = append(st.Quarantine, journal.Mark{Number: x.Version, Digest: x.Digest, Reason: x.Reason, At: x.At})
+		st.Quarantine = append(st.Quarantine, journal.Mark{Number: x.Version, Digest: x.Digest, Epoch: x.Epoch, Reason: x.Reason, At: x.At})
 	}
 	if ordered {
 		st.Want = &journal.Want{Now: true}

@@ -113,6 +113,7 @@ func condemn(st State, verdict journal.Verdict, m journal.Mark) State {
 	m.Number, m.Digest = st.Candidate.Number, st.Candidate.Digest
 	switch verdict {
 	case journal.Bad:
+		m.Epoch = st.Candidate.Epoch
 		st.Quarantine = add(st.Quarantine, m)
 		if len(st.Good) > 0 && st.Good[0].Digest != m.Digest {
 			st.Good = slices.DeleteFunc(slices.Clone(st.Good), is(*st.Candidate))

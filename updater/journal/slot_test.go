@@ -122,7 +122,7 @@ func TestUnknownFieldsStayApart(t *testing.T) {
 // The engine bounds its lists to 64 marks each; with reasons of 500 bytes they must fit.
 func TestFullStateFits(t *testing.T) {
 	st := State{Phase: Probation, Reason: strings.Repeat("r", 500)}
-	mark := Mark{strings.Repeat("9", 32), strings.Repeat("d", 64), strings.Repeat("c", 64), strings.Repeat("r", 500), time.Now().UTC()}
+	mark := Mark{strings.Repeat("9", 32), strings.Repeat("d", 64), strings.Repeat("c", 64), 1 << 63, strings.Repeat("r", 500), time.Now().UTC()}
 	v := Version{strings.Repeat("9", 32), strings.Repeat("d", 64), 1 << 63, strings.Repeat("f", 64), 1 << 62, strings.Repeat("m", 400), "tar.zst", strings.Repeat("p", 200), 1 << 62}
 	for range 64 {
 		st.Quarantine, st.Held = append(st.Quarantine, mark), append(st.Held, mark)
@@ -158,7 +158,7 @@ func drawState(r *rapid.T) State {
 		return time.Unix(rapid.Int64Range(0, 1<<36).Draw(r, "s"), rapid.Int64Range(0, 999999999).Draw(r, "ns")).UTC()
 	})
 	mark := rapid.Custom(func(r *rapid.T) Mark {
-		return Mark{text.Draw(r, "number"), text.Draw(r, "digest"), text.Draw(r, "config"), text.Draw(r, "reason"), when.Draw(r, "at")}
+		return Mark{text.Draw(r, "number"), text.Draw(r, "digest"), text.Draw(r, "config"), rapid.Uint64().Draw(r, "epoch"), text.Draw(r, "reason"), when.Draw(r, "at")}
 	})
 	st := State{
 		Phase:     rapid.SampledFrom([]Phase{Idle, Fetching, Staging, Warming, Switching, Probation, Retiring, Reverting, Discarding}).Draw(r, "phase"),

@@ -50,7 +50,8 @@ const (
 type Mark struct {
 	Number string    `json:"number"`
 	Digest string    `json:"digest"`
-	Config string    `json:"config"` // hash of the configuration it failed under: quarantine only
+	Config string    `json:"config"`          // hash of the configuration it failed under: quarantine only
+	Epoch  uint64    `json:"epoch,omitempty"` // of the release that failed: quarantine only, and 0 in old records
 	Reason string    `json:"reason"`
 	At     time.Time `json:"at"`
 }

@@ -86,6 +86,12 @@ func (f Facts) restores(o Offer) bool {
 	return active.Digest == f.Lost && o.Number == active.Number && o.Epoch == active.Epoch
 }
 
+// runs says whether a release is the active version's bytes under another number. A release that changes the program
+// of one platform alone brings them to all others.
+func (f Facts) runs(r Release) bool {
+	return len(f.State.Good) > 0 && f.State.Good[0].Digest == r.Version.Digest
+}
+
 // Verdict is what one gate says of one release.
 type Verdict struct {
 	Gate  string    `json:"gate"`
@@ -162,6 +168,11 @@ func judge(f Facts, o Offer, resolve Resolve) (Finding, *Release, error) {
 		err = fmt.Errorf("resolve %s: %w", o.Number, err)
 		found.Verdicts = append(found.Verdicts, Verdict{Gate: "release", Text: err.Error()})
 		return found, nil, err
+	}
+	if f.runs(r) && !f.restores(o) {
+		i := slices.IndexFunc(found.Verdicts, func(v Verdict) bool { return v.Gate == "newer" })
+		found.Verdicts[i] = Verdict{Gate: "newer", Text: fmt.Sprintf("its bytes are those of %s, which is active", f.State.Good[0].Number)}
+		return found, nil, nil
 	}
 	found.Verdicts = append(found.Verdicts, ask(releaseGates, f, o, &r)...)
 	return found, &r, nil
