@@ -107,6 +107,23 @@ func (c Channel) Check() error {
 			return fmt.Errorf("offer %d: %w: offers must be ordered by epoch, newest first", i, ErrDocument)
 		}
 	}
+	return c.checkOffersFloor()
+}
+
+// checkOffersFloor wants the newest offer at the floor or above, even if it was yanked: a yank must always reach the
+// hosts, also one of the last release that they might have chosen.
+func (c Channel) checkOffersFloor() error {
+	if len(c.Offers) > 0 && c.Offers[0].Epoch < c.MinEpoch {
+		return fmt.Errorf("%w: the newest has epoch %d, min_epoch is %d", ErrDowngrade, c.Offers[0].Epoch, c.MinEpoch)
+	}
+	return nil
+}
+
+// checkFloor refuses a channel document that lowers the floor of the one before.
+func (c Channel) checkFloor(before uint64) error {
+	if c.MinEpoch < before {
+		return fmt.Errorf("channel %s: %w: min_epoch %d, it was %d before", c.Name, ErrFloor, c.MinEpoch, before)
+	}
 	return nil
 }
 

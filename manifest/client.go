@@ -79,6 +79,9 @@ func (c *Client) refresh(ctx context.Context, src Source) (view *View, err error
 	if err := w.checkClock(); err != nil {
 		return nil, err
 	}
+	if err := w.view.Channel.checkFloor(c.floor(w)); err != nil {
+		return nil, err
+	}
 	return &w.view, c.keep(ctx, w)
 }
 

@@ -36,6 +36,10 @@ var (
 	ErrRoots = refusal("too many new roots")
 	// ErrDamaged is a file of the trust folder that no longer verifies.
 	ErrDamaged = refusal("trust folder damaged")
+	// ErrFloor is a channel whose min_epoch is lower than one already seen.
+	ErrFloor = refusal("the least epoch was lowered")
+	// ErrDowngrade is a channel that offers nothing but releases below its own min_epoch.
+	ErrDowngrade = refusal("all that is offered is below the least epoch")
 	// ErrClock is a channel signed at a time later than the end of the metadata that carries it.
 	ErrClock = refusal("signed time is later than the expiry")
 

@@ -16,14 +16,20 @@ func metadataTarget(data []byte) *metadata.TargetFiles {
 	return &metadata.TargetFiles{Length: int64(len(data)), Hashes: hashes(data)}
 }
 
-// attack is something that must be refused, with its twin: the nearest thing that must be accepted.
-// Both start where the host has accepted what newVendor published.
+// attack is something that must be refused, with its twin, which must be accepted. Both start where the host has
+// accepted what newVendor published.
 type attack struct {
-	name  string
-	want  error
-	evil  func(*vendor)
-	twin  func(*vendor)
-	fresh bool // a host that has seen nothing yet
+	name string
+	want error
+	pair
+}
+
+// pair is one change of what is published, with the value that is attacked and with a legal one.
+type pair struct{ evil, twin func(*vendor) }
+
+// by is the only maker of pairs, so that an attack and its twin differ in one value alone.
+func by[T any](change func(*vendor, T), evil, twin T) pair {
+	return pair{func(v *vendor) { change(v, evil) }, func(v *vendor) { change(v, twin) }}
 }
 
 func TestRefusals(t *testing.T) {
@@ -45,9 +51,7 @@ func (a attack) run(t *testing.T, kind string) {
 			src = v.web()
 		}
 		c := must(Open(durabletest.New(), "trust", v.readFile("metadata/1.root.json"), here))(t)
-		if !a.fresh {
-			refresh(t, c, src)
-		}
+		refresh(t, c, src)
 		v.seen = func() { refresh(t, c, src) }
 		change(v)
 		view, err := c.Refresh(t.Context(), src)
@@ -64,7 +68,7 @@ func (a attack) run(t *testing.T, kind string) {
 	if is, should := errors.Is(err, ErrOlder), a.name == "older timestamp"; is != should {
 		t.Errorf("called older: %v, want %v", is, should)
 	}
-	if a.fresh || strings.HasPrefix(a.name, "release ") {
+	if strings.HasPrefix(a.name, "release ") {
 		return
 	}
 	// What the host had before is still in force; a release is refused after its channel was accepted.
@@ -77,13 +81,9 @@ func (a attack) run(t *testing.T, kind string) {
 	}
 }
 
-// expire gives a role a lifetime that ended an hour ago.
-func expire(role string) func(*vendor) {
-	return func(v *vendor) { v.bump(role, -2*time.Hour); v.publish() }
-}
-
-func renew(role string) func(*vendor) {
-	return func(v *vendor) { v.bump(role, 0); v.publish() }
+// lived signs a role as if at another time, for an hour.
+func lived(role string, evil, twin time.Duration) pair {
+	return by(func(v *vendor, ago time.Duration) { v.bump(role, ago); v.publish() }, evil, twin)
 }
 
 // bump signs a role as if at another time, for one hour.
@@ -94,29 +94,32 @@ func (v *vendor) bump(role string, ago time.Duration) {
 	}
 }
 
-// strange replaces the signatures of a role by a stranger's; the numbers and digests around it fit.
-func strange(role string) func(*vendor) {
-	return func(v *vendor) {
+// signedBy publishes 1.1.0 with a role signed by other keys than its own; the numbers and digests around it fit.
+func signedBy(role, evil string) pair {
+	return by(func(v *vendor, signer string) {
+		v.keys["stranger"] = []Key{v.newKey()}
 		v.next("1.1.0", 2)
 		v.bump(role, 0)
 		v.sign()
-		*v.set.roles[role].signatures = nil
-		if err := v.set.roles[role].add(v.newKey()); err != nil {
-			v.t.Fatal(err)
-		}
-		v.set.settle()
-		for _, above := range []string{RoleSnapshot, RoleTimestamp} {
-			if above != role && len(*v.set.roles[above].signatures) == 0 {
-				if err := v.set.Sign(above, v.keys[above][0]); err != nil {
-					v.t.Fatal(err)
-				}
-			}
-		}
-		v.write()
-	}
+		v.forge(role, v.keys[signer])
+	}, evil, role)
 }
 
-func honest(v *vendor) { v.next("1.1.0", 2); v.publish() }
+// rewritten publishes 1.1.0 and writes one of its files once more, with a text in it replaced.
+func rewritten(name func(*vendor) string, signed, evil, twin string) pair {
+	return by(func(v *vendor, text string) {
+		v.next("1.1.0", 2)
+		v.bump(RoleRoot, 0)
+		v.publish()
+		v.tamper(name(v), signed, text)
+	}, evil, twin)
+}
+
+func named(name string) func(*vendor) string { return func(*vendor) string { return name } }
+
+func documentOf(path string) func(*vendor) string {
+	return func(v *vendor) string { return v.targetName("stable", path) }
+}
 
 // tamper changes one byte of a published file.
 func (v *vendor) tamper(name, old, new string) {
@@ -131,174 +134,156 @@ func (v *vendor) targetName(role, path string) string {
 	return targetName(path, digestOf(v.set.documents[path]))
 }
 
-// delegate changes the delegations of targets and publishes.
-func delegate(change func(*metadata.TargetsType)) func(*vendor) {
-	return func(v *vendor) {
+// listed changes what a role signs and publishes it with all that is above it as it is.
+func listed[T any](role string, change func(*Set, T), evil, twin T) pair {
+	return by(func(v *vendor, x T) {
+		v.bump(role, 0)
+		change(v.set, x)
+		v.signAsIs(role)
+	}, evil, twin)
+}
+
+// delegates changes the delegations of targets and publishes.
+func delegates[T any](change func(*metadata.TargetsType, T), evil, twin T) pair {
+	return by(func(v *vendor, x T) {
 		v.set.change(RoleTargets)
-		change(&v.set.targets.Signed)
+		change(&v.set.targets.Signed, x)
 		v.set.settle()
 		v.publish()
-	}
+	}, evil, twin)
 }
 
-// forced publishes a document that SetTarget would not have let through.
-func forced(role, path string, data func(*vendor) []byte) func(*vendor) {
-	return func(v *vendor) { v.force(role, path, data(v)); v.publish() }
+// scope is which targets the first of the delegated roles, beta, may sign.
+type scope struct{ paths, prefixes []string }
+
+func scoped(evil scope) pair {
+	return delegates(func(t *metadata.TargetsType, s scope) {
+		t.Delegations.Roles[0].Paths, t.Delegations.Roles[0].PathHashPrefixes = s.paths, s.prefixes
+	}, evil, scope{paths: []string{"beta/*"}})
 }
 
-func channelOf(change func(*Channel)) func(*vendor) []byte {
-	return func(v *vendor) []byte {
+// place is where a role signs a document.
+type place struct{ role, path string }
+
+// placed publishes a document that SetTarget would not have let through.
+func placed(evil, twin place) pair {
+	return by(func(v *vendor, x place) { v.force(x.role, x.path, []byte("anything\n")); v.publish() }, evil, twin)
+}
+
+// channeled publishes another channel document, forced past the checks of SetTarget.
+func channeled[T any](change func(*Channel, T), evil, twin T) pair {
+	return by(func(v *vendor, x T) {
 		c := v.channel("stable", Offer{Version: "1.0.0", Epoch: 1, Share: AllHosts})
-		change(&c)
-		return c.Bytes()
-	}
+		change(&c, x)
+		v.force("stable", "stable/channel.json", c.Bytes())
+		v.publish()
+	}, evil, twin)
 }
 
 // released publishes 1.1.0 with a release document of one's own making.
-func released(change func(*vendor, *Release)) func(*vendor) {
-	return func(v *vendor) {
+func released[T any](change func(*Release, T), evil, twin T) pair {
+	return by(func(v *vendor, x T) {
 		r := v.makeRelease("1.1.0", 2)
-		change(v, &r)
+		change(&r, x)
 		v.force("stable", "stable/1.1.0.json", r.Bytes())
 		v.offer(v.channel("stable", Offer{Version: "1.1.0", Epoch: 2, Share: AllHosts}))
 		v.publish()
-	}
+	}, evil, twin)
 }
 
-func anything(*vendor) []byte { return []byte("anything\n") }
-
 var attacks = []attack{
-	{name: "timestamp by a stranger", want: ErrSignature, evil: strange(RoleTimestamp), twin: honest},
-	{name: "snapshot by a stranger", want: ErrSignature, evil: strange(RoleSnapshot), twin: honest},
-	{name: "targets by a stranger", want: ErrSignature, evil: strange(RoleTargets), twin: honest},
-	{name: "channel by a stranger", want: ErrSignature, evil: strange("stable"), twin: honest},
-	{name: "channel by another channel's key", want: ErrSignature, twin: honest, evil: func(v *vendor) {
-		v.next("1.1.0", 2)
-		v.set.roles["stable"].change()
-		if err := v.set.roles["stable"].add(v.keys["beta"][0]); err != nil {
-			v.t.Fatal(err)
-		}
-		v.set.settle()
-		for _, role := range []string{RoleSnapshot, RoleTimestamp} {
-			if err := v.set.Sign(role, v.keys[role][0]); err != nil {
-				v.t.Fatal(err)
-			}
-		}
-		v.write()
-	}},
+	{"timestamp by a stranger", ErrSignature, signedBy(RoleTimestamp, "stranger")},
+	{"snapshot by a stranger", ErrSignature, signedBy(RoleSnapshot, "stranger")},
+	{"targets by a stranger", ErrSignature, signedBy(RoleTargets, "stranger")},
+	{"channel by a stranger", ErrSignature, signedBy("stable", "stranger")},
+	{"channel by another channel's key", ErrSignature, signedBy("stable", "beta")},
 
-	{name: "expired timestamp", want: ErrExpired, evil: expire(RoleTimestamp), twin: renew(RoleTimestamp)},
-	{name: "expired snapshot", want: ErrExpired, evil: expire(RoleSnapshot), twin: renew(RoleSnapshot)},
-	{name: "expired targets", want: ErrExpired, evil: expire(RoleTargets), twin: renew(RoleTargets)},
-	{name: "expired channel", want: ErrExpired, evil: expire("stable"), twin: renew("stable")},
-	{name: "expired root", want: ErrExpired, evil: expire(RoleRoot), twin: renew(RoleRoot)},
-	{name: "another channel's expiry is not ours", want: ErrExpired, evil: expire("stable"), twin: expire("beta")},
+	{"expired timestamp", ErrExpired, lived(RoleTimestamp, -2*time.Hour, 0)},
+	{"expired snapshot", ErrExpired, lived(RoleSnapshot, -2*time.Hour, 0)},
+	{"expired targets", ErrExpired, lived(RoleTargets, -2*time.Hour, 0)},
+	{"expired channel", ErrExpired, lived("stable", -2*time.Hour, 0)},
+	{"expired root", ErrExpired, lived(RoleRoot, -2*time.Hour, 0)},
+	{"another channel's expiry is not ours", ErrExpired,
+		by(func(v *vendor, role string) { v.bump(role, -2*time.Hour); v.publish() }, "stable", "beta")},
 
-	{name: "tampered document", want: ErrMismatch, fresh: true,
-		evil: func(v *vendor) { v.tamper(v.targetName("stable", "stable/channel.json"), "10000", "10001") },
-		twin: func(v *vendor) { v.tamper(v.targetName("beta", "beta/channel.json"), "beta", "BETA") }},
-	{name: "tampered release", want: ErrMismatch, fresh: true,
-		evil: func(v *vendor) { v.tamper(v.targetName("stable", "stable/1.0.0.json"), "notes", "Notes") },
-		twin: func(*vendor) {}},
-	{name: "tampered channel metadata", want: ErrMismatch, fresh: true,
-		evil: func(v *vendor) { v.tamper("metadata/1.stable.json", "stable/1.0.0.json", "stable/1.0.1.json") },
-		twin: func(v *vendor) { v.tamper("metadata/1.beta.json", "beta/channel.json", "beta/channeL.json") }},
-	{name: "tampered timestamp", want: ErrSignature, fresh: true,
-		evil: func(v *vendor) { v.tamper(timestampName, `"version": 1`, `"version": 2`) },
-		// Space outside of strings is not signed: TUF signs the canonical form.
-		twin: func(v *vendor) { v.tamper(timestampName, `"version": 1`, `"version":  1`) }},
-	{name: "not JSON", want: ErrDocument, fresh: true, twin: func(*vendor) {},
-		evil: func(v *vendor) { v.writeFile(timestampName, []byte("<html>")) }},
-	{name: "next root is not JSON", want: ErrDocument, twin: renew(RoleRoot),
-		evil: func(v *vendor) { v.writeFile("metadata/2.root.json", []byte("<html>")) }},
+	{"tampered document", ErrMismatch, rewritten(documentOf("stable/channel.json"), "10000", "10001", "10000")},
+	{"release that was tampered with", ErrMismatch, rewritten(documentOf("stable/1.1.0.json"), "notes", "Notes", "notes")},
+	{"tampered channel metadata", ErrMismatch,
+		rewritten(named("metadata/2.stable.json"), "stable/1.0.0.json", "stable/1.0.1.json", "stable/1.0.0.json")},
+	// Space outside of strings is not signed: TUF signs the canonical form.
+	{"tampered timestamp", ErrSignature, rewritten(named(timestampName), `"version": 2`, `"version": 3`, `"version":  2`)},
+	{"not JSON", ErrDocument, rewritten(named(timestampName), "{", "<{", " {")},
+	{"next root is not JSON", ErrDocument, rewritten(named("metadata/2.root.json"), "{", "<{", " {")},
 
-	{name: "older timestamp", want: ErrRollback,
-		evil: replay(func(older, _ []byte) []byte { return older }),
-		twin: replay(func(_, newer []byte) []byte { return newer })},
-	{name: "timestamp key names an older snapshot", want: ErrRollback, twin: honest, evil: func(v *vendor) {
-		v.bump(RoleTimestamp, 0)
-		v.set.timestamp.Signed.Meta["snapshot.json"].Version = 0
-		v.signAsIs(RoleTimestamp)
-	}},
-	{name: "snapshot key drops a role", want: ErrDocument, evil: func(v *vendor) {
-		v.bump(RoleSnapshot, 0)
-		delete(v.set.snapshot.Signed.Meta, "beta.json")
-		v.signAsIs(RoleSnapshot)
-	}, twin: func(v *vendor) { v.bump(RoleSnapshot, 0); v.signAsIs(RoleSnapshot) }},
-	{name: "snapshot key lowers a role", want: ErrRollback, evil: func(v *vendor) {
-		v.bump(RoleSnapshot, 0)
-		v.set.snapshot.Signed.Meta["beta.json"].Version = 0
-		v.signAsIs(RoleSnapshot)
-	}, twin: func(v *vendor) {
-		v.bump(RoleSnapshot, 0)
-		v.set.snapshot.Signed.Meta["beta.json"].Version = 2 // not ours to fetch
-		v.signAsIs(RoleSnapshot)
-	}},
-	{name: "timestamp without a snapshot", want: ErrDocument, evil: func(v *vendor) {
-		v.bump(RoleTimestamp, 0)
-		delete(v.set.timestamp.Signed.Meta, "snapshot.json") // go-tuf panics here
-		v.signAsIs(RoleTimestamp)
-	}, twin: func(v *vendor) { v.bump(RoleTimestamp, 0); v.signAsIs(RoleTimestamp) }},
+	{"older timestamp", ErrRollback, by(replay, 0, 1)},
+	{"timestamp key names an older snapshot", ErrRollback, listed(RoleTimestamp, func(s *Set, version int64) {
+		s.timestamp.Signed.Meta["snapshot.json"].Version = version
+	}, 0, 1)},
+	{"snapshot key drops a role", ErrDocument, listed(RoleSnapshot, func(s *Set, name string) {
+		delete(s.snapshot.Signed.Meta, name)
+	}, "beta.json", "none.json")},
+	{"snapshot key lowers a role", ErrRollback, listed(RoleSnapshot, func(s *Set, version int64) {
+		s.snapshot.Signed.Meta["beta.json"].Version = version // not ours to fetch
+	}, 0, 2)},
+	// go-tuf panics here.
+	{"timestamp without a snapshot", ErrDocument, listed(RoleTimestamp, func(s *Set, name string) {
+		delete(s.timestamp.Signed.Meta, name)
+	}, "snapshot.json", "none.json")},
 
-	{name: "channel of another product", want: ErrWrongProduct,
-		evil: forced("stable", "stable/channel.json", channelOf(func(c *Channel) { c.Product = "other" })),
-		twin: forced("stable", "stable/channel.json", channelOf(func(c *Channel) { c.MinEpoch = 1 }))},
-	{name: "trust of another product", want: ErrWrongProduct,
-		evil: forced(RoleTargets, "trust.json", func(v *vendor) []byte {
-			return Trust{Schema, "other", []string{v.artifact.Public()}}.Bytes()
-		}),
-		twin: forced(RoleTargets, "trust.json", func(v *vendor) []byte {
-			return Trust{Schema, "demo", []string{must(NewArtifactKey())(v.t).Public()}}.Bytes()
-		})},
-	{name: "release of another product", want: ErrWrongProduct, twin: released(func(*vendor, *Release) {}),
-		evil: released(func(_ *vendor, r *Release) { r.Product = "other" })},
-	{name: "document of another channel", want: ErrWrongChannel,
-		evil: forced("stable", "stable/channel.json", channelOf(func(c *Channel) { c.Name = "beta" })),
-		twin: forced("stable", "stable/channel.json", channelOf(func(c *Channel) {}))},
-	{name: "release of another version", want: ErrWrongVersion, twin: released(func(*vendor, *Release) {}),
-		evil: released(func(v *vendor, r *Release) { r.Version = "1.0.0" })},
-	{name: "release of another epoch than offered", want: ErrWrongVersion, twin: released(func(*vendor, *Release) {}),
-		evil: released(func(v *vendor, r *Release) { r.Epoch = 3 })},
-	{name: "release for other platforms", want: ErrWrongPlatform, twin: released(func(*vendor, *Release) {}),
-		evil: released(func(v *vendor, r *Release) { r.Artifacts[0].Arch = "arm64" })},
-	{name: "document with an unknown key", want: ErrDocument, twin: honest,
-		evil: forced("stable", "stable/channel.json", func(v *vendor) []byte {
-			return bytes.Replace(v.channel("stable").Bytes(), []byte(`"schema"`), []byte(`"also": 1, "schema"`), 1)
-		})},
-	{name: "channel signed in the future", want: ErrClock,
-		evil: forced("stable", "stable/channel.json", channelOf(func(c *Channel) { c.SignedAt = c.SignedAt.Add(80 * 365 * 24 * time.Hour) })),
-		twin: forced("stable", "stable/channel.json", channelOf(func(c *Channel) { c.SignedAt = c.SignedAt.Add(24 * time.Hour) }))},
+	{"channel of another product", ErrWrongProduct, channeled(func(c *Channel, name string) { c.Product = name }, "other", "demo")},
+	{"trust of another product", ErrWrongProduct, by(func(v *vendor, name string) {
+		v.force(RoleTargets, "trust.json", Trust{Schema, name, []string{v.artifact.Public()}}.Bytes())
+		v.publish()
+	}, "other", "demo")},
+	{"release of another product", ErrWrongProduct, released(func(r *Release, name string) { r.Product = name }, "other", "demo")},
+	{"document of another channel", ErrWrongChannel, channeled(func(c *Channel, name string) { c.Name = name }, "beta", "stable")},
+	{"release of another version", ErrWrongVersion, released(func(r *Release, version string) { r.Version = version }, "1.0.0", "1.1.0")},
+	{"release of another epoch than offered", ErrWrongVersion, released(func(r *Release, epoch uint64) { r.Epoch = epoch }, 3, 2)},
+	{"release for other platforms", ErrWrongPlatform, released(func(r *Release, arch string) { r.Artifacts[0].Arch = arch }, "arm64", "amd64")},
+	{"document with an unknown key", ErrDocument, by(func(v *vendor, text string) {
+		c := v.channel("stable", Offer{Version: "1.0.0", Epoch: 1, Share: AllHosts})
+		v.force("stable", "stable/channel.json", bytes.Replace(c.Bytes(), []byte(`"schema"`), []byte(text), 1))
+		v.publish()
+	}, `"also": 1, "schema"`, `"schema"`)},
+	{"channel signed in the future", ErrClock, channeled(func(c *Channel, ahead time.Duration) {
+		c.SignedAt = c.SignedAt.Add(ahead)
+	}, 80*365*24*time.Hour, 24*time.Hour)},
+	{"downgrade below min_epoch", ErrDowngrade, channeled(func(c *Channel, floor uint64) { c.MinEpoch = floor }, 2, 1)},
+	{"downgrade of min_epoch", ErrFloor, by(func(v *vendor, floor uint64) {
+		c := v.channel("stable", Offer{Version: "1.0.0", Epoch: 1, Share: AllHosts})
+		c.MinEpoch = 1
+		v.offer(c)
+		v.publish()
+		v.seen()
+		c.MinEpoch = floor
+		v.force("stable", "stable/channel.json", c.Bytes())
+		v.publish()
+	}, 0, 1)},
 
-	{name: "path that climbs", want: ErrPath, evil: forced("stable", "stable/../x.json", anything), twin: forced("stable", "stable/x.json", anything)},
-	{name: "path with capitals", want: ErrPath, evil: forced("stable", "stable/X.json", anything), twin: forced("stable", "stable/x.json", anything)},
-	{name: "path with a backslash", want: ErrPath, evil: forced("stable", `stable\x.json`, anything), twin: forced("stable", "stable/x.json", anything)},
-	{name: "path of another channel", want: ErrPath, evil: forced("stable", "beta/x.json", anything), twin: forced("beta", "beta/x.json", anything)},
-	{name: "path one folder down", want: ErrPath, evil: forced("stable", "stable/x/x.json", anything), twin: forced("stable", "stable/x-x.json", anything)},
-	{name: "targets signs into a channel", want: ErrPath, evil: forced(RoleTargets, "stable/x.json", anything), twin: forced(RoleTargets, "x.json", anything)},
-	{name: "two digests", want: ErrHash,
-		evil: forcedHashes("sha256", "sha512"), twin: forcedHashes("sha256")},
-	{name: "another digest", want: ErrHash, evil: forcedHashes("sha512"), twin: forcedHashes("sha256")},
+	{"path that climbs", ErrPath, placed(place{"stable", "stable/../x.json"}, place{"stable", "stable/x.json"})},
+	{"path with capitals", ErrPath, placed(place{"stable", "stable/X.json"}, place{"stable", "stable/x.json"})},
+	{"path with a backslash", ErrPath, placed(place{"stable", `stable\x.json`}, place{"stable", "stable/x.json"})},
+	{"path of another channel", ErrPath, placed(place{"stable", "beta/x.json"}, place{"beta", "beta/x.json"})},
+	{"path one folder down", ErrPath, placed(place{"stable", "stable/x/x.json"}, place{"stable", "stable/x-x.json"})},
+	{"targets signs into a channel", ErrPath, placed(place{RoleTargets, "stable/x.json"}, place{RoleTargets, "x.json"})},
+	{"two digests", ErrHash, by(hashed, []string{"sha256", "sha512"}, []string{"sha256"})},
+	{"another digest", ErrHash, by(hashed, []string{"sha512"}, []string{"sha256"})},
 
-	{name: "two delegators by name", want: ErrDelegation, twin: honest, evil: delegate(func(t *metadata.TargetsType) {
-		t.Delegations.Roles = append(t.Delegations.Roles, t.Delegations.Roles[0])
-	})},
-	{name: "channel delegates", want: ErrDelegation, twin: honest, evil: func(v *vendor) {
+	{"two delegators by name", ErrDelegation, delegates(func(t *metadata.TargetsType, name string) {
+		t.Delegations.Roles = append(t.Delegations.Roles, delegation(name, RoleKeys{Threshold: 1}))
+	}, "stable", "stable-2")},
+	{"channel delegates", ErrDelegation, by(func(v *vendor, d *metadata.Delegations) {
 		v.set.change("stable")
-		v.set.channels["stable"].Signed.Delegations = &metadata.Delegations{Keys: map[string]*metadata.Key{}}
+		v.set.channels["stable"].Signed.Delegations = d
 		v.set.settle()
 		v.publish()
-	}},
-	{name: "channel with wider paths", want: ErrDelegation, twin: delegate(func(*metadata.TargetsType) {}),
-		evil: delegate(func(t *metadata.TargetsType) { t.Delegations.Roles[0].Paths = []string{"*/*"} })},
-	{name: "channel by digest prefix", want: ErrDelegation, twin: delegate(func(*metadata.TargetsType) {}),
-		evil: delegate(func(t *metadata.TargetsType) {
-			t.Delegations.Roles[0].Paths, t.Delegations.Roles[0].PathHashPrefixes = nil, []string{"00"}
-		})},
-	{name: "channel that does not end the search", want: ErrDelegation, twin: delegate(func(*metadata.TargetsType) {}),
-		evil: delegate(func(t *metadata.TargetsType) { t.Delegations.Roles[0].Terminating = false })},
-	{name: "too many channels", want: ErrDelegation,
-		evil: delegate(func(t *metadata.TargetsType) { addChannels(t, maxChannels-1) }),
-		twin: delegate(func(t *metadata.TargetsType) { addChannels(t, maxChannels-2) })},
+	}, &metadata.Delegations{Keys: map[string]*metadata.Key{}}, nil)},
+	{"channel with wider paths", ErrDelegation, scoped(scope{paths: []string{"*/*"}})},
+	{"channel by digest prefix", ErrDelegation, scoped(scope{prefixes: []string{"00"}})},
+	{"channel that does not end the search", ErrDelegation, delegates(func(t *metadata.TargetsType, ends bool) {
+		t.Delegations.Roles[0].Terminating = ends
+	}, false, true)},
+	{"too many channels", ErrDelegation, delegates(addChannels, maxChannels-1, maxChannels-2)},
 }
 
 func addChannels(t *metadata.TargetsType, n int) {
@@ -308,20 +293,19 @@ func addChannels(t *metadata.TargetsType, n int) {
 	}
 }
 
-func forcedHashes(kinds ...string) func(*vendor) {
-	return func(v *vendor) {
-		data := []byte("anything\n")
-		v.force("stable", "stable/x.json", data)
-		long := sha512.Sum512(data)
-		all := metadata.Hashes{"sha256": hexDigest(digestOf(data)), "sha512": long[:]}
-		f := v.set.targetsOf("stable")["stable/x.json"]
-		f.Hashes = metadata.Hashes{}
-		for _, k := range kinds {
-			f.Hashes[k] = all[k]
-		}
-		v.set.settle()
-		v.publish()
+// hashed publishes a target with digests of these kinds.
+func hashed(v *vendor, kinds []string) {
+	data := []byte("anything\n")
+	v.force("stable", "stable/x.json", data)
+	long := sha512.Sum512(data)
+	all := metadata.Hashes{"sha256": hexDigest(digestOf(data)), "sha512": long[:]}
+	f := v.set.targetsOf("stable")["stable/x.json"]
+	f.Hashes = metadata.Hashes{}
+	for _, k := range kinds {
+		f.Hashes[k] = all[k]
 	}
+	v.set.settle()
+	v.publish()
 }
 
 // signAsIs signs a role and what is above it without settling what they list, and publishes.
@@ -338,13 +322,11 @@ func (v *vendor) signAsIs(role string) {
 	v.write()
 }
 
-// replay lets the host see a newer timestamp and then serves what change makes of the two.
-func replay(pick func(older, newer []byte) []byte) func(*vendor) {
-	return func(v *vendor) {
-		older := v.readFile(timestampName)
-		v.bump(RoleTimestamp, 0)
-		v.publish()
-		v.seen()
-		v.writeFile(timestampName, pick(older, v.readFile(timestampName)))
-	}
+// replay lets the host see a newer timestamp and then serves the older or the newer of the two.
+func replay(v *vendor, which int) {
+	older := v.readFile(timestampName)
+	v.bump(RoleTimestamp, 0)
+	v.publish()
+	v.seen()
+	v.writeFile(timestampName, [][]byte{older, v.readFile(timestampName)}[which])
 }

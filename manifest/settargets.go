@@ -12,8 +12,8 @@ import (
 
 // SetTarget puts a document under a role: trust.json under targets; CHANNEL/channel.json and
 // CHANNEL/VERSION.json under a channel. The document is parsed first, strictly, and must be of this
-// product, channel and version. A release is immutable: other bytes are ErrPublished. Setting what is
-// already there changes nothing.
+// product, channel and version. A release is immutable: other bytes are ErrPublished. The min_epoch of a channel
+// never falls: ErrFloor. Setting what is already there changes nothing.
 func (s *Set) SetTarget(role, path string, data []byte) error {
 	if err := s.setTarget(role, path, data); err != nil {
 		return fmt.Errorf("set target %s of %s: %w", path, role, err)
@@ -32,6 +32,9 @@ func (s *Set) setTarget(role, path string, data []byte) error {
 	if old, ok := s.documents[path]; ok && targets[path] != nil {
 		if bytes.Equal(old, data) {
 			return nil
+		}
+		if err := s.checkFloor(role, path, old, data); err != nil {
+			return err
 		}
 		if versionOf(role, path) != "" {
 			return ErrPublished
@@ -99,6 +102,22 @@ func (s *Set) checkDocument(role, path string, data []byte) error {
 		return err
 	}
 	return fmt.Errorf("%w: a role signs only its own documents", ErrPath)
+}
+
+// checkFloor keeps the floor of a channel from being lowered: every host that has seen it would refuse.
+func (s *Set) checkFloor(role, path string, old, data []byte) error {
+	if role == RoleTargets || path != channelPath(role) {
+		return nil
+	}
+	before, err := ParseChannel(old)
+	if err != nil {
+		return err
+	}
+	next, err := ParseChannel(data)
+	if err != nil {
+		return err
+	}
+	return next.checkFloor(before.MinEpoch)
 }
 
 func hashes(data []byte) metadata.Hashes {
