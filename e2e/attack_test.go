@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -34,16 +35,22 @@ func (h *hostile) shows(f *forger) {
 	h.dir = f.dir
 }
 
-// attack is one thing that a network, a mirror or the thief of some key may send. Both evil and twin get the
-// repository as the launcher knows it, and differ only in the field that is attacked.
+// attack is one thing that a network, a mirror or the thief of some key may send.
 type attack struct {
 	name  string
 	want  error // what check refuses it for
 	code  int   // 11 if it is zero
 	says  string
 	setup func(f *forger) // is accepted before
-	evil  func(f *forger)
-	twin  func(f *forger)
+	pair
+}
+
+// pair is one change of the repository that the launcher knows, with the value that is attacked and with a legal one.
+type pair struct{ evil, twin func(*forger) }
+
+// by is the only maker of pairs, so that an attack and its twin differ in one value alone.
+func by[T any](change func(*forger, T), evil, twin T) pair {
+	return pair{func(f *forger) { change(f, evil) }, func(f *forger) { change(f, twin) }}
 }
 
 // TestAttacks drives one launcher through all of them. Each is refused for its own reason and with its own exit
@@ -78,9 +85,7 @@ func (a attack) run(t *testing.T, s *stage.Stage, h *hostile, honest *forger) *f
 		t.Helper()
 		honest = honest.copy()
 		honest.t = t
-		if change != nil {
-			change(honest)
-		}
+		change(honest)
 		h.shows(honest)
 		checked(t, s, 3)
 	}
@@ -117,93 +122,81 @@ func (a attack) refused(t *testing.T, s *stage.Stage) {
 }
 
 var attacks = []attack{
-	{name: "wrong key", want: manifest.ErrSignature,
-		evil: func(f *forger) { f.by["timestamp"] = []string{"snapshot"}; f.edit("timestamp", asItWas) },
-		twin: func(f *forger) { f.edit("timestamp", asItWas) }},
-	{name: "channel by the timestamp's key", want: manifest.ErrSignature,
-		evil: func(f *forger) { f.by["stable"] = []string{"timestamp"}; f.edit("stable", asItWas) },
-		twin: func(f *forger) { f.edit("stable", asItWas) }},
+	{name: "wrong key", want: manifest.ErrSignature, pair: signed("timestamp", []string{"snapshot"}, []string{"timestamp"})},
+	{name: "channel by the timestamp's key", want: manifest.ErrSignature, pair: signed("stable", []string{"timestamp"}, []string{"stable"})},
 	{name: "targets by one of two", want: manifest.ErrSignature,
-		evil: func(f *forger) { f.by["targets"] = []string{"targets-1"}; f.edit("targets", asItWas) },
-		twin: func(f *forger) { f.by["targets"] = []string{"targets-1", "targets-3"}; f.edit("targets", asItWas) }},
-	{name: "root by one of two", want: manifest.ErrSignature,
-		evil: func(f *forger) { f.by["root"] = []string{"root-2"}; f.edit("root", asItWas) },
-		twin: func(f *forger) { f.by["root"] = []string{"root-2", "root-3"}; f.edit("root", asItWas) }},
+		pair: signed("targets", []string{"targets-1"}, []string{"targets-1", "targets-3"})},
+	{name: "root by one of two", want: manifest.ErrSignature, pair: signed("root", []string{"root-2"}, []string{"root-2", "root-3"})},
 	{name: "one of two, twice", want: manifest.ErrDocument,
-		evil: func(f *forger) { f.by["targets"] = []string{"targets-1", "targets-1"}; f.edit("targets", asItWas) },
-		twin: func(f *forger) { f.edit("targets", asItWas) }},
+		pair: signed("targets", []string{"targets-1", "targets-1"}, []string{"targets-1", "targets-2"})},
 
-	{name: "freeze", want: manifest.ErrExpired,
-		evil: func(f *forger) { f.edit("timestamp", endsIn(-time.Minute)) }, twin: func(f *forger) { f.edit("timestamp", endsIn(time.Hour)) }},
-	{name: "channel that is over", want: manifest.ErrExpired,
-		evil: func(f *forger) { f.edit("stable", endsIn(-time.Minute)) }, twin: func(f *forger) { f.edit("stable", endsIn(time.Hour)) }},
-	{name: "replay of an older timestamp", want: manifest.ErrRollback, setup: func(f *forger) { keepOld(f); f.edit("timestamp", asItWas) },
-		evil: func(f *forger) { supplant(f, "timestamp.json", "old-timestamp") }, twin: nil},
-	{name: "mix of an old snapshot with a new timestamp", want: manifest.ErrMismatch,
-		evil: func(f *forger) { f.edit("snapshot", asItWas); older(f, "snapshot") }, twin: func(f *forger) { f.edit("snapshot", asItWas) }},
-	{name: "mix of an old channel with a new snapshot", want: manifest.ErrMismatch,
-		evil: func(f *forger) { f.edit("stable", asItWas); older(f, "stable") }, twin: func(f *forger) { f.edit("stable", asItWas) }},
+	{name: "freeze", want: manifest.ErrExpired, pair: edited("timestamp", ends, -time.Minute, time.Hour)},
+	{name: "channel that is over", want: manifest.ErrExpired, pair: edited("stable", ends, -time.Minute, time.Hour)},
+	{name: "replay of an older timestamp", want: manifest.ErrRollback, setup: func(f *forger) { keep(f, "old"); f.edit("timestamp", asItWas) },
+		pair: by(func(f *forger, which string) {
+			f.edit("timestamp", asItWas)
+			keep(f, "new")
+			supplant(f, "timestamp.json", which)
+		}, "old", "new")},
+	{name: "mix of an old snapshot with a new timestamp", want: manifest.ErrMismatch, pair: by(func(f *forger, back int64) {
+		f.edit("snapshot", asItWas)
+		older(f, "snapshot", back)
+	}, 1, 0)},
+	{name: "mix of an old channel with a new snapshot", want: manifest.ErrMismatch, pair: by(func(f *forger, back int64) {
+		f.edit("stable", asItWas)
+		older(f, "stable", back)
+	}, 1, 0)},
 	{name: "fast-forward is not undone by the same key", want: manifest.ErrRollback,
-		setup: func(f *forger) { keepOld(f); f.edit("timestamp", func(m object) { m["version"] = 1000 }) },
-		evil:  func(f *forger) { f.edit("timestamp", func(m object) { m["version"] = 999 }) },
-		twin:  func(f *forger) { f.edit("timestamp", asItWas) }},
-	{name: "snapshot lowers a role", want: manifest.ErrRollback,
-		evil: func(f *forger) {
-			f.edit("snapshot", func(m object) { m["meta"].(object)["targets.json"].(object)["version"] = 1 })
-		},
-		twin: func(f *forger) { f.edit("snapshot", asItWas) }},
+		setup: func(f *forger) { f.edit("timestamp", func(m object) { m["version"] = 1000 }) },
+		pair:  edited("timestamp", func(m object, version int) { m["version"] = version }, 999, 1001)},
+	{name: "snapshot lowers a role", want: manifest.ErrRollback, pair: edited("snapshot", func(m object, by int64) {
+		targets := m["meta"].(object)["targets.json"].(object)
+		version, _ := targets["version"].(json.Number).Int64() // the product's own tool wrote it
+		targets["version"] = version - by
+	}, 1, 0)},
 
-	{name: "tampered document", want: manifest.ErrMismatch,
-		evil: func(f *forger) { reoffered(f); flip(f) }, twin: reoffered},
-	{name: "another product", want: manifest.ErrWrongProduct,
-		evil: renamed(`"product": "acme-agent"`, `"product": "acme-other"`), twin: renamed(`"min_epoch": 0`, `"min_epoch": 1`)},
-	{name: "another channel", want: manifest.ErrWrongChannel,
-		evil: renamed(`"channel": "stable"`, `"channel": "stabler"`), twin: renamed(`"min_epoch": 1`, `"min_epoch": 0`)},
-	{name: "clock pushed ten years ahead", want: manifest.ErrClock,
-		evil: signedAt(10 * 365 * 24 * time.Hour), twin: signedAt(time.Minute)},
+	{name: "tampered document", want: manifest.ErrMismatch, pair: by(func(f *forger, text string) { states("min_epoch")(f, "0"); flip(f, text) }, "10001", "10000")},
+	{name: "another product", want: manifest.ErrWrongProduct, pair: by(states("product"), `"acme-other"`, `"acme-agent"`)},
+	{name: "another channel", want: manifest.ErrWrongChannel, pair: by(states("channel"), `"stabler"`, `"stable"`)},
+	{name: "downgrade below min_epoch", want: manifest.ErrDowngrade, pair: by(states("min_epoch"), "2", "1")},
+	{name: "downgrade of min_epoch", want: manifest.ErrFloor, pair: by(states("min_epoch"), "0", "1")},
+	{name: "clock pushed ten years ahead", want: manifest.ErrClock, pair: by(func(f *forger, ahead time.Duration) {
+		states("signed_at")(f, `"`+time.Now().Add(ahead).UTC().Format(time.RFC3339)+`"`)
+	}, 10*365*24*time.Hour, time.Minute)},
 
-	{name: "timestamp that is not JSON", want: manifest.ErrDocument, twin: nil,
-		evil: func(f *forger) { f.put("timestamp", 0, []byte("<html>")) }},
+	{name: "timestamp that is not JSON", want: manifest.ErrDocument, pair: by(before, "<", " ")},
 	{name: "timestamp that go-tuf panics on", want: manifest.ErrDocument,
-		evil: func(f *forger) { f.edit("timestamp", func(m object) { m["meta"] = object{} }) },
-		twin: func(f *forger) { f.edit("timestamp", asItWas) }},
+		pair: edited("timestamp", func(m object, name string) { delete(m["meta"].(object), name) }, "snapshot.json", "none.json")},
 	{name: "root without a role", want: manifest.ErrDocument,
-		evil: func(f *forger) { f.edit("root", func(m object) { delete(m["roles"].(object), "snapshot") }) },
-		twin: func(f *forger) { f.edit("root", asItWas) }},
-	{name: "root with a threshold of none", want: manifest.ErrDocument,
-		evil: func(f *forger) {
-			f.edit("root", func(m object) { m["roles"].(object)["timestamp"].(object)["threshold"] = 0 })
-		},
-		twin: func(f *forger) { f.edit("root", asItWas) }},
-	{name: "deep nesting", want: manifest.ErrDocument, twin: nil,
-		evil: func(f *forger) { f.put("timestamp", 0, []byte(strings.Repeat("[", 16<<10))) }},
+		pair: edited("root", func(m object, name string) { delete(m["roles"].(object), name) }, "snapshot", "none")},
+	{name: "root with a threshold of none", want: manifest.ErrDocument, pair: edited("root", func(m object, n int) {
+		m["roles"].(object)["timestamp"].(object)["threshold"] = n
+	}, 0, 1)},
+	{name: "deep nesting", want: manifest.ErrDocument, pair: edited("stable", func(m object, depth int) { m["x-deep"] = nested(depth) }, 20_000, 100)},
 
-	{name: "diamond", want: manifest.ErrDelegation,
-		evil: func(f *forger) { f.edit("targets", delegated(func(r []any) []any { return append(r, r[0]) })) },
-		twin: func(f *forger) { f.edit("targets", delegated(func(r []any) []any { return r })) }},
-	{name: "too many channels", want: manifest.ErrDelegation,
-		evil: func(f *forger) { f.edit("targets", delegated(manyChannels(33))) },
-		twin: func(f *forger) { f.edit("targets", delegated(manyChannels(32))) }},
-	{name: "path that climbs", want: manifest.ErrPath,
-		evil: func(f *forger) { f.edit("stable", signs("stable/../../launcher")) }, twin: func(f *forger) { f.edit("stable", signs("stable/launcher")) }},
-	{name: "path of another channel", want: manifest.ErrPath,
-		evil: func(f *forger) { f.edit("stable", signs("beta/launcher")) }, twin: func(f *forger) { f.edit("stable", signs("stable/launcher")) }},
-	{name: "two digests", want: manifest.ErrHash,
-		evil: func(f *forger) { f.edit("stable", digests("stable/launcher", "sha256", "sha512")) }, twin: func(f *forger) { f.edit("stable", digests("stable/launcher", "sha256")) }},
+	{name: "diamond", want: manifest.ErrDelegation, pair: edited("targets", alsoDelegated, "stable", "stable-2")},
+	{name: "too many channels", want: manifest.ErrDelegation, pair: edited("targets", manyChannels, 33, 32)},
+	{name: "path that climbs", want: manifest.ErrPath, pair: edited("stable", signs, "stable/../../launcher", "stable/launcher")},
+	{name: "path of another channel", want: manifest.ErrPath, pair: edited("stable", signs, "beta/launcher", "stable/launcher")},
+	{name: "two digests", want: manifest.ErrHash, pair: edited("stable", digests, []string{"sha256", "sha512"}, []string{"sha256"})},
 
-	{name: "endless timestamp", code: 12, says: "longer than it may be", twin: nil,
-		evil: func(f *forger) { f.put("timestamp", 0, []byte(strings.Repeat(" ", 16<<10+1))) }},
-	{name: "endless channel", code: 12, says: "longer than it may be",
-		evil: func(f *forger) { f.edit("stable", asItWas); grow(f, "stable") }, twin: func(f *forger) { f.edit("stable", asItWas) }},
-	{name: "snapshot that is not there", code: 12, says: "not in the repository",
-		evil: func(f *forger) { f.edit("snapshot", asItWas); lose(f, "snapshot") }, twin: func(f *forger) { f.edit("snapshot", asItWas) }},
+	{name: "endless timestamp", code: 12, says: "longer than it may be", pair: by(func(f *forger, sizeBytes int) {
+		f.edit("timestamp", asItWas)
+		pad(f, sizeBytes)
+	}, 16<<10+1, 16<<10)},
+	{name: "endless channel", code: 12, says: "longer than it may be", pair: by(func(f *forger, more int) {
+		f.edit("stable", asItWas)
+		grow(f, "stable", more)
+	}, 1<<20, 0)},
+	{name: "snapshot that is not there", code: 12, says: "not in the repository", pair: by(func(f *forger, back int64) {
+		f.edit("snapshot", asItWas)
+		lose(f, "snapshot", back)
+	}, 0, 1)},
 
 	// The last, since it leaves a root hidden.
-	{name: "revoked key behind a hidden root", want: manifest.ErrSignature, setup: revoke,
-		evil: func(f *forger) {
-			hideRoot(f)
-			f.by["timestamp"] = []string{"revoked"}
-			f.edit("timestamp", asItWas)
-		},
-		twin: func(f *forger) { hideRoot(f); f.edit("timestamp", asItWas) }},
+	{name: "revoked key behind a hidden root", want: manifest.ErrSignature, setup: revoke, pair: by(func(f *forger, key string) {
+		lose(f, "root", 0)
+		f.by["timestamp"] = []string{key}
+		f.edit("timestamp", asItWas)
+	}, "revoked", "timestamp")},
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -19,15 +20,47 @@ func revoke(f *forger) {
 	f.edit("timestamp", asItWas)
 }
 
-// hideRoot takes the newest root away.
-func hideRoot(f *forger) { lose(f, "root") }
-
-func lose(f *forger, role string) {
-	v, _ := f.newest(role)
-	f.do(os.Remove(f.metadata(role, v)))
+// signed publishes a role signed by other keys than its own.
+func signed(role string, evil, twin []string) pair {
+	return by(func(f *forger, keys []string) {
+		f.by[role] = keys
+		f.edit(role, asItWas)
+	}, evil, twin)
 }
 
-func keepOld(f *forger) { supplant(f, "old-timestamp", "timestamp.json") }
+// edited publishes what change makes of a role.
+func edited[T any](role string, change func(object, T), evil, twin T) pair {
+	return by(func(f *forger, x T) { f.edit(role, func(signed object) { change(signed, x) }) }, evil, twin)
+}
+
+// states publishes the channel document again, signed a second later, and says something else under one key.
+func states(key string) func(*forger, string) {
+	return func(f *forger, value string) {
+		f.document("stable", "stable/channel.json", func(text string) string {
+			at, err := time.Parse(`"`+time.RFC3339+`"`, said(text, "signed_at"))
+			f.do(err)
+			later := at.Add(time.Second).Format(`"` + time.RFC3339 + `"`)
+			text = strings.Replace(text, said(text, "signed_at"), later, 1)
+			return strings.Replace(text, `"`+key+`": `+said(text, key), `"`+key+`": `+value, 1)
+		})
+	}
+}
+
+// said is the value of a key in a document, as it is written.
+func said(text, key string) string {
+	_, rest, _ := strings.Cut(text, `"`+key+`": `)
+	value, _, _ := strings.Cut(rest, ",\n")
+	return value
+}
+
+// lose takes the file of a role away, the newest or one that is so many versions older.
+func lose(f *forger, role string, back int64) {
+	v, _ := f.newest(role)
+	f.do(os.Remove(f.metadata(role, v-back)))
+}
+
+// keep copies the timestamp to another name.
+func keep(f *forger, name string) { supplant(f, name, "timestamp.json") }
 
 func supplant(f *forger, name, by string) {
 	data, err := os.ReadFile(filepath.Join(f.dir, "metadata", by))
@@ -35,71 +68,89 @@ func supplant(f *forger, name, by string) {
 	f.do(os.WriteFile(filepath.Join(f.dir, "metadata", name), data, 0o644))
 }
 
-// older has the newest file of a role hold what the one before held.
-func older(f *forger, role string) {
+// older has the newest file of a role hold what one before it held.
+func older(f *forger, role string, back int64) {
 	v, _ := f.newest(role)
-	supplant(f, filepath.Base(f.metadata(role, v)), filepath.Base(f.metadata(role, v-1)))
+	supplant(f, filepath.Base(f.metadata(role, v)), filepath.Base(f.metadata(role, v-back)))
 }
 
 // grow appends to the newest file of a role.
-func grow(f *forger, role string) {
+func grow(f *forger, role string, more int) {
 	v, _ := f.newest(role)
-	data, err := os.ReadFile(f.metadata(role, v))
-	f.do(err)
-	f.do(os.WriteFile(f.metadata(role, v), append(data, make([]byte, 1<<20)...), 0o644))
+	f.change(f.metadata(role, v), func(data []byte) []byte { return append(data, make([]byte, more)...) })
 }
 
-func renamed(old, new string) func(*forger) {
-	return func(f *forger) {
-		f.document("stable", "stable/channel.json", func(text string) string { return strings.Replace(text, old, new, 1) })
-	}
+// pad makes the timestamp as long as that, by spaces, which are not signed.
+func pad(f *forger, sizeBytes int) {
+	f.change(f.metadata("timestamp", 0), func(data []byte) []byte {
+		return append(data, bytes.Repeat([]byte(" "), sizeBytes-len(data))...)
+	})
 }
 
-// reoffered publishes the channel document again, signed a moment later.
-func reoffered(f *forger) { signedAt(2 * time.Second)(f) }
-
-func signedAt(ahead time.Duration) func(*forger) {
-	return func(f *forger) {
-		f.document("stable", "stable/channel.json", func(text string) string {
-			before, rest, _ := strings.Cut(text, `"signed_at": "`)
-			_, after, _ := strings.Cut(rest, `"`)
-			return before + `"signed_at": "` + time.Now().Add(ahead).UTC().Format("2006-01-02T15:04:05Z") + `"` + after
-		})
-	}
+// before publishes a timestamp with something in front of it.
+func before(f *forger, text string) {
+	f.edit("timestamp", asItWas)
+	f.change(f.metadata("timestamp", 0), func(data []byte) []byte { return append([]byte(text), data...) })
 }
 
-// flip changes a byte of the channel document that is published.
-func flip(f *forger) {
-	_, signed := f.newest("stable")
-	digest := signed["targets"].(object)["stable/channel.json"].(object)["hashes"].(object)["sha256"].(string)
-	name := filepath.Join(f.dir, "targets", "stable", digest+".channel.json")
+// change writes a file again.
+func (f *forger) change(name string, change func([]byte) []byte) {
+	f.t.Helper()
 	data, err := os.ReadFile(name)
 	f.do(err)
-	f.do(os.WriteFile(name, []byte(strings.Replace(string(data), "10000", "10001", 1)), 0o644))
+	f.do(os.WriteFile(name, change(data), 0o644))
 }
 
-func signs(path string) func(object) { return digests(path, "sha256") }
+// flip writes the share in the channel document that is published.
+func flip(f *forger, text string) {
+	_, signed := f.newest("stable")
+	digest := signed["targets"].(object)["stable/channel.json"].(object)["hashes"].(object)["sha256"].(string)
+	f.change(filepath.Join(f.dir, "targets", "stable", digest+".channel.json"), func(data []byte) []byte {
+		return bytes.Replace(data, []byte("10000"), []byte(text), 1)
+	})
+}
 
-func digests(path string, kinds ...string) func(object) {
+func signs(m object, path string) { digested(m, path, "sha256") }
+
+func digests(m object, kinds []string) { digested(m, "stable/launcher", kinds...) }
+
+func digested(m object, path string, kinds ...string) {
 	lengths := map[string]int{"sha256": 32, "sha512": 64}
-	return func(signed object) {
-		hashes := object{}
-		for _, k := range kinds {
-			hashes[k] = strings.Repeat("00", lengths[k])
-		}
-		signed["targets"].(object)[path] = object{"length": 1, "hashes": hashes}
+	hashes := object{}
+	for _, k := range kinds {
+		hashes[k] = strings.Repeat("00", lengths[k])
 	}
+	m["targets"].(object)[path] = object{"length": 1, "hashes": hashes}
+}
+
+// nested is a list in a list in a list.
+func nested(depth int) any {
+	list := []any{}
+	for range depth {
+		list = []any{list}
+	}
+	return list
+}
+
+// alsoDelegated appends a role of that name.
+func alsoDelegated(m object, name string) {
+	d := m["delegations"].(object)
+	roles := d["roles"].([]any)
+	d["roles"] = append(roles, channelLike(roles[0].(object), name))
 }
 
 // manyChannels fills the list up to n.
-func manyChannels(n int) func([]any) []any {
-	return func(roles []any) []any {
-		for i := len(roles); i < n; i++ {
-			r := maps.Clone(roles[0].(object))
-			r["name"] = fmt.Sprintf("channel-%d", i)
-			r["paths"] = []string{fmt.Sprintf("channel-%d/*", i)}
-			roles = append(roles, r)
-		}
-		return roles
+func manyChannels(m object, n int) {
+	d := m["delegations"].(object)
+	roles := d["roles"].([]any)
+	for i := len(roles); i < n; i++ {
+		roles = append(roles, channelLike(roles[0].(object), fmt.Sprintf("channel-%d", i)))
 	}
+	d["roles"] = roles
+}
+
+func channelLike(role object, name string) object {
+	r := maps.Clone(role)
+	r["name"], r["paths"] = name, []string{name + "/*"}
+	return r
 }

@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -217,14 +216,6 @@ func canonical(t *testing.T, v any) []byte {
 
 func asItWas(object) {}
 
-func endsIn(d time.Duration) func(object) {
-	return func(signed object) { signed["expires"] = time.Now().Add(d).UTC().Format("2006-01-02T15:04:05Z") }
-}
-
-// delegated changes the list of a targets role's delegations.
-func delegated(change func(roles []any) []any) func(object) {
-	return func(signed object) {
-		d := signed["delegations"].(object)
-		d["roles"] = change(slices.Clone(d["roles"].([]any)))
-	}
+func ends(signed object, in time.Duration) {
+	signed["expires"] = time.Now().Add(in).UTC().Format(time.RFC3339)
 }
