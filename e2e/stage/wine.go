@@ -104,3 +104,17 @@ func (s *Stage) endService() error {
 	}
 	return nil
 }
+
+// Share lets the machine reach a folder of this computer as \\HOST\SHARE. Wine has no network of Windows: what it
+// opens for such a name is what lies below unc in its folder of devices.
+func (m *Machine) Share(host, share, folder string) error {
+	pid, err := os.ReadFile(filepath.Join(m.state, "pid"))
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join("/proc", string(pid), "root/wine/dosdevices/unc", host)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Symlink(folder, filepath.Join(dir, share))
+}
