@@ -18,6 +18,7 @@ import (
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/host"
+	"github.com/turnstone-go/turnstone/updater/fetch"
 )
 
 type status = windows.SERVICE_STATUS_PROCESS
@@ -155,4 +156,28 @@ func openFolder(ctx context.Context, _ *bench) (string, error) {
 		_, err := system(ctx, "icacls.exe", dir, "/grant", "*S-1-5-32-545:(W)") // Users
 		return err
 	})
+}
+
+// share reads a file by the machine's own administrative share, as a launcher reads from a repository on one.
+func share(ctx context.Context, _ *bench) (string, error) {
+	dir, err := os.MkdirTemp(os.Getenv("ProgramData"), name)
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "timestamp.json"), []byte("{}\n"), 0o600); err != nil {
+		return "", err
+	}
+	drive, rest, _ := strings.Cut(dir, ":")
+	path := `\\127.0.0.1\` + drive + `$` + rest
+	for _, address := range []string{path, "file:" + filepath.ToSlash(path)} {
+		r, err := fetch.Open(address, fetch.Options{})
+		if err != nil {
+			return "", err
+		}
+		if _, err := r.Get(ctx, "timestamp.json", 10); err != nil {
+			return "", err
+		}
+	}
+	return path, nil
 }
