@@ -128,12 +128,16 @@ func TestS3Server(t *testing.T) {
 	mustRelease(t, 0, product, "add", "1.0.0", "--platform", "linux/amd64="+large)
 	mustRelease(t, 0, product, "publish", "--to", o.at("one"))
 	mustRelease(t, 0, product, "verify", filepath.Join(o.folder, "bucket", "one"))
+	says(t, mustRelease(t, 0, product, "verify", o.at("one")), "1.0.0 for linux/amd64, offered", "signatures, digests and dates are right")
 	says(t, mustRelease(t, 3, product, "publish", "--to", o.at("one")), "has all of it already")
 
-	out, code := releases(product, "wrong", "publish", "--to", o.at("one"))
-	if code != 13 || !strings.Contains(out, "AWS_SECRET_ACCESS_KEY") {
-		t.Errorf("with a wrong secret: exit code %d\n%s", code, out)
+	for _, args := range [][]string{{"publish", "--to", o.at("one")}, {"verify", o.at("one")}} {
+		out, code := releases(product, "wrong", args...)
+		if code != 13 || !strings.Contains(out, "AWS_SECRET_ACCESS_KEY") {
+			t.Errorf("%s with a wrong secret: exit code %d\n%s", args[0], code, out)
+		}
 	}
+	mustRelease(t, 12, product, "verify", o.at("two")) // nothing is there
 	if out := mustRelease(t, 1, product, "publish", "--to", "s3:nowhere?region=us-east-1&endpoint="+o.endpoint); !strings.Contains(out, "make it first") {
 		t.Errorf("without the bucket:\n%s", out)
 	}

@@ -56,17 +56,25 @@ func destination(to string) (repo.Store, error) {
 	switch {
 	case scheme == "dir" && place != "":
 		return repo.Dir(durable.OS(), place), nil
-	case scheme == "s3" && place != "":
-		dst, err := repo.S3(place)
-		if errors.Is(err, repo.ErrCredentials) {
-			return nil, refuse("%w", err)
-		}
-		if err != nil {
-			return nil, usage("--to %q: %w", to, err)
-		}
-		return dst, nil
+	case scheme+":" == objects && place != "":
+		return openObjects(place)
 	}
 	return nil, usage("--to %q: write it as dir:PATH or s3:BUCKET/PREFIX", to)
+}
+
+// objects is how the address of an object store begins.
+const objects = "s3:"
+
+// openObjects opens the object store at BUCKET/PREFIX.
+func openObjects(place string) (repo.Store, error) {
+	store, err := repo.S3(place)
+	if errors.Is(err, repo.ErrCredentials) {
+		return nil, refuse("%w", err)
+	}
+	if err != nil {
+		return nil, usage("%s%s: %w", objects, place, err)
+	}
+	return store, nil
 }
 
 // published is the answer of publish.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/manifest"
+	"github.com/turnstone-go/turnstone/release/repo"
 	"github.com/turnstone-go/turnstone/updater/fetch"
 )
 
@@ -30,12 +31,13 @@ type verification struct {
 func (a *app) verifyCommand() *cobra.Command {
 	var v verification
 	cmd := &cobra.Command{
-		Use:   "verify URL|DIR",
+		Use:   "verify URL|DIR|s3:BUCKET/PREFIX",
 		Short: "Read a repository as a new client would, and check every byte of it",
 		Long: "Read a repository as a new client would, with an empty trust folder: all metadata of every channel, every\n" +
 			"release document and every program for every platform, with both of its signatures.\n" +
-			"What is trusted is the first root of the product in --dir, or --root with --product and --channel.\n\n" +
-			exitHelp(codeOK, codeFailed, codeUsage, codeVerify, codeDownload),
+			"What is trusted is the first root of the product in --dir, or --root with --product and --channel.\n" +
+			"An object store is named as for 'release publish', and is read with its credentials.\n\n" +
+			exitHelp(codeOK, codeFailed, codeUsage, codeVerify, codeDownload, codePreflight),
 		Example: "  release verify ./public\n  release verify https://updates.example.com/ --root 1.root.json --product agent --channel stable",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
@@ -103,14 +105,12 @@ func (v verified) text(w io.Writer) {
 }
 
 func (a *app) verify(ctx context.Context, v verification) (answer, error) {
-	if !strings.Contains(v.url, "://") {
-		v.url = absolute(v.url)
-	}
+	v.url = located(v.url)
 	root, err := a.anchor(&v)
 	if err != nil {
 		return nil, err
 	}
-	source, err := openSource(v.url)
+	source, err := openSource(ctx, v.url)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +168,8 @@ func (a *app) anchor(v *verification) ([]byte, error) {
 func asClient(err error) error {
 	var known *exitError
 	switch {
-	case errors.As(err, &known), errors.Is(err, manifest.ErrVerify), errors.Is(err, context.Canceled):
+	case errors.As(err, &known), errors.Is(err, manifest.ErrVerify), errors.Is(err, context.Canceled),
+		errors.Is(err, repo.ErrCredentials):
 		return err
 	case errors.Is(err, fetch.ErrDigest), errors.Is(err, fetch.ErrTooLong):
 		return &exitError{codeVerify, err}

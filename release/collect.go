@@ -18,6 +18,7 @@ import (
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/manifest"
+	"github.com/turnstone-go/turnstone/release/repo"
 	"github.com/turnstone-go/turnstone/updater/fetch"
 )
 
@@ -58,7 +59,7 @@ func (a *app) collect(ctx context.Context, s selection, known string) (*collecti
 	if err != nil {
 		return nil, err
 	}
-	source, err := openSource(s.url)
+	source, err := openSource(ctx, s.url)
 	if err != nil {
 		return nil, err
 	}
@@ -88,10 +89,25 @@ func (a *app) collect(ctx context.Context, s selection, known string) (*collecti
 	return c, nil
 }
 
-// openSource opens a repository by its URL or its folder.
-func openSource(address string) (*fetch.Repository, error) {
+// located is the address of a repository in full: a folder's name may be relative.
+func located(address string) string {
+	if strings.Contains(address, "://") || strings.HasPrefix(address, objects) {
+		return address
+	}
+	return absolute(address)
+}
+
+// openSource opens a repository by its URL, its folder or its place in an object store.
+func openSource(ctx context.Context, address string) (*fetch.Repository, error) {
+	address = located(address)
+	if place, ok := strings.CutPrefix(address, objects); ok {
+		store, err := openObjects(place)
+		if err != nil {
+			return nil, err
+		}
+		return fetch.OpenFS(repo.Files(ctx, store)), nil
+	}
 	if !strings.Contains(address, "://") {
-		address = absolute(address)
 		if info, err := os.Stat(address); err != nil || !info.IsDir() {
 			return nil, usage("%s is no folder and no URL", address)
 		}

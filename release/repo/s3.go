@@ -131,11 +131,14 @@ func (s *s3) Open(ctx context.Context, name string) (io.ReadCloser, int64, error
 	if err := checkName(name); err != nil {
 		return nil, 0, err
 	}
+	ctx, w := watch(ctx, longestSilence)
 	r, info, _, err := s.core.GetObject(ctx, s.bucket, s.prefix+name, minio.GetObjectOptions{})
 	if err != nil {
+		defer w.end()
 		return nil, 0, s.explain(ctx, err)
 	}
-	return r, info.Size, nil
+	w.body = r
+	return w, info.Size, nil
 }
 
 func (s *s3) sum(ctx context.Context, name string) (string, int64, error) {
