@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -173,17 +174,25 @@ func TestBundleBelowTheHighWaterMark(t *testing.T) {
 	serving(t, s, "1.1.0")
 }
 
-// Nothing of a bundle that is not what the vendor signed for this host gets into the state folder.
-func TestBundleHostile(t *testing.T) {
-	t.Parallel()
-	s := offline(t)
-	publish(t, s, "1.0.0", example(t, "1.0.0", ""))
-	good := bundled(t, s)
-	data := read(t, good)
-	b, err := bundle.Read(bytes.NewReader(data), int64(len(data)))
+// bundleAttack is a bundle that must be refused, and its twin, made by the same change with a legal value.
+type bundleAttack struct {
+	name, says string
+	evil, twin []byte
+}
+
+func bundledBy[T any](name, says string, change func(T) []byte, evil, twin T) bundleAttack {
+	return bundleAttack{name, says, change(evil), change(twin)}
+}
+
+// bundleAttacks are made of a good bundle; another vendor has one too.
+func bundleAttacks(t *testing.T, good []byte, other []byte) []bundleAttack {
+	b, err := bundle.Read(bytes.NewReader(good), int64(len(good)))
 	if err != nil {
 		t.Fatal(err)
 	}
+	whole := func(data []byte) []byte { return data }
+	short := func(n int) []byte { return good[:n] }
+	longer := func(more int) []byte { return append(bytes.Clone(good), make([]byte, more)...) }
 	without := func(prefix string) []byte {
 		return repacked(t, b, func(name string, d []byte) []byte {
 			if strings.HasPrefix(name, prefix) {
@@ -192,57 +201,70 @@ func TestBundleHostile(t *testing.T) {
 			return d
 		})
 	}
-	flipped := func(part string) []byte {
+	flipped := func(part string) func(mask byte) []byte {
+		return func(mask byte) []byte {
+			return repacked(t, b, func(name string, d []byte) []byte {
+				if strings.Contains(name, part) {
+					d = bytes.Clone(d)
+					d[len(d)/2] ^= mask
+				}
+				return d
+			})
+		}
+	}
+	padded := func(sizeBytes int) []byte {
 		return repacked(t, b, func(name string, d []byte) []byte {
-			if strings.Contains(name, part) {
-				d = bytes.Clone(d)
-				d[len(d)/2] ^= 1
+			if strings.HasSuffix(name, "timestamp.json") {
+				d = append(bytes.Clone(d), bytes.Repeat([]byte(" "), sizeBytes-len(d))...)
 			}
 			return d
 		})
 	}
-	stranger := staged(t, quick(nil))
-	publish(t, stranger, "1.0.0", example(t, "1.0.0", ""))
-	cases := map[string]struct {
-		data []byte
-		says string
-	}{
-		"cut short":         {data[:len(data)/2], "cut short"},
-		"cut at the end":    {data[:len(data)-1], "cut short"},
-		"more at the end":   {append(bytes.Clone(data), make([]byte, 512)...), "malformed"},
-		"not a bundle":      {read(t, programs.Release)[:64<<10], "malformed"},
-		"empty":             {nil, "cut short"},
-		"leaves the tree":   {hostileTar(t, "a/../../../etc/passwd"), "name not allowed"},
-		"a name twice":      {hostileTar(t, "metadata/1.root.json", "metadata/1.root.json"), "each one once"},
-		"another program":   {flipped("artifacts/"), "differs from the signed one"},
-		"another release":   {flipped(".1.0.0.json"), "differs from the signed one"},
-		"another channel":   {flipped("channel.json"), "differs from the signed one"},
-		"another timestamp": {flipped("timestamp.json"), "verification failed"},
-		"another vendor":    {read(t, bundled(t, stranger)), "verification failed"},
-		"no program":        {without("artifacts/"), "lacks what this host needs"},
-		"no metadata":       {without("metadata/"), "lacks what this host needs"},
-		"a huge timestamp": {repacked(t, b, func(name string, d []byte) []byte {
-			if strings.HasSuffix(name, "timestamp.json") {
-				return append(bytes.Clone(d), bytes.Repeat([]byte(" "), 1<<20)...)
-			}
-			return d
-		}), "longer than it may be"},
+	with := func(name string) []byte { return hostileTar(t, b, name) }
+	return []bundleAttack{
+		bundledBy("cut short", "cut short", short, len(good)/2, len(good)),
+		bundledBy("cut at the end", "cut short", short, len(good)-1, len(good)),
+		bundledBy("empty", "cut short", short, 0, len(good)),
+		bundledBy("more at the end", "malformed", longer, 512, 0),
+		bundledBy("not a bundle", "malformed", whole, read(t, programs.Release)[:64<<10], good),
+		bundledBy("another vendor", "verification failed", whole, other, good),
+		bundledBy("leaves the tree", "name not allowed", with, "a/../../../etc/passwd", "a/etc/passwd"),
+		bundledBy("a name twice", "each one once", with, "metadata/1.root.json", "metadata/1.root.json2"),
+		bundledBy("another program", "differs from the signed one", flipped("artifacts/"), 1, 0),
+		bundledBy("another release", "differs from the signed one", flipped(".1.0.0.json"), 1, 0),
+		bundledBy("another channel", "differs from the signed one", flipped("channel.json"), 1, 0),
+		bundledBy("another timestamp", "verification failed", flipped("timestamp.json"), 1, 0),
+		bundledBy("a huge timestamp", "longer than it may be", padded, 16<<10+1, 16<<10),
+		bundledBy("no program", "lacks what this host needs", without, "artifacts/", "none/"),
+		bundledBy("no metadata", "lacks what this host needs", without, "metadata/", "none/"),
 	}
-	operator(t, s, 0, "bundle", "import", "--dry-run", good)
-	for name, c := range cases {
+}
+
+// Nothing of a bundle that is not what the vendor signed for this host gets into the state folder.
+func TestBundleHostile(t *testing.T) {
+	t.Parallel()
+	s, stranger := offline(t), staged(t, quick(nil))
+	publish(t, s, "1.0.0", example(t, "1.0.0", ""))
+	publish(t, stranger, "1.0.0", example(t, "1.0.0", ""))
+	good := bundled(t, s)
+	for _, a := range bundleAttacks(t, read(t, good), read(t, bundled(t, stranger))) {
 		file := filepath.Join(t.TempDir(), "hostile.tsb")
-		if err := os.WriteFile(file, c.data, 0o644); err != nil {
-			t.Fatal(err)
+		bundle := func(data []byte) string {
+			if err := os.WriteFile(file, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			return file
 		}
-		for _, args := range [][]string{{"bundle", "import", "--dry-run", file}, {"bundle", "import", file}} {
+		says(t, operator(t, s, 0, "bundle", "import", "--dry-run", bundle(a.twin)), "1.0.0 will be installed here")
+		for _, args := range [][]string{{"bundle", "import", "--dry-run", bundle(a.evil)}, {"bundle", "import", bundle(a.evil)}} {
 			out, code := s.Operator(t.Context(), args...)
-			if code != 11 || !strings.Contains(out, c.says) {
-				t.Errorf("%s: exit code %d, want 11 and %q:\n%s", name, code, c.says, out)
+			if code != 11 || !strings.Contains(out, a.says) {
+				t.Errorf("%s: exit code %d, want 11 and %q:\n%s", a.name, code, a.says, out)
 			}
 		}
 		for _, left := range []string{"bundle.tsb", "bundle.new", "trust", "store"} {
 			if _, err := os.Lstat(filepath.Join(s.State(), left)); err == nil {
-				t.Errorf("%s: %s was left", name, left)
+				t.Errorf("%s: %s was left", a.name, left)
 			}
 		}
 	}
@@ -280,13 +302,20 @@ func repacked(t *testing.T, b *bundle.Bundle, change func(name string, data []by
 	return out.Bytes()
 }
 
-// hostileTar is an archive with names that no bundle has.
-func hostileTar(t *testing.T, names ...string) []byte {
+// hostileTar is a bundle with one more file, which may have a name that no bundle has.
+func hostileTar(t *testing.T, b *bundle.Bundle, name string) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	w := tar.NewWriter(&out)
-	for _, name := range names {
-		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644}); err != nil {
+	for _, n := range slices.Sorted(slices.Values(append(b.Names(), name))) {
+		data, err := fs.ReadFile(b, n)
+		if err != nil && n != name {
+			t.Fatal(err)
+		}
+		if err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: n, Mode: 0o644, Size: int64(len(data))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(data); err != nil {
 			t.Fatal(err)
 		}
 	}

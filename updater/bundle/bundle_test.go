@@ -111,45 +111,68 @@ func plainFile(name string, change ...func(*tar.Header)) tar.Header {
 	return h
 }
 
-// Each attack differs from the archive that is accepted in one thing.
-func TestHostile(t *testing.T) {
-	if _, err := opened(raw(t, plainFile("a"), plainFile("b"))); err != nil {
-		t.Fatalf("the twin is refused: %v", err)
-	}
+// hostile is an archive that must be refused, and its twin, made by the same change with a legal value.
+type hostile struct {
+	name       string
+	want       error
+	evil, twin []byte
+}
+
+func by[T any](name string, want error, change func(T) []byte, evil, twin T) hostile {
+	return hostile{name, want, change(evil), change(twin)}
+}
+
+func hostiles(t *testing.T) []hostile {
 	good := raw(t, plainFile("a"), plainFile("b"))
-	changed := func(change func([]byte) []byte) []byte { return change(bytes.Clone(good)) }
-	for name, c := range map[string]struct {
-		data []byte
-		want error
-	}{
-		"leaves the tree":  {raw(t, plainFile("a"), plainFile("a/../../b")), ErrName},
-		"absolute":         {raw(t, plainFile("/b")), ErrName},
-		"backslash":        {raw(t, plainFile(`a\b`)), ErrName},
-		"drive":            {raw(t, plainFile(`c:b`)), ErrName},
-		"hidden":           {raw(t, plainFile("a/.b")), ErrName},
-		"too long a name":  {raw(t, plainFile("a"+strings.Repeat("b", 600))), ErrName},
-		"twice":            {raw(t, plainFile("a"), plainFile("a")), ErrOrder},
-		"descending":       {raw(t, plainFile("b"), plainFile("a")), ErrOrder},
-		"symbolic link":    {raw(t, plainFile("a"), tar.Header{Typeflag: tar.TypeSymlink, Name: "b", Linkname: "/etc/passwd", Mode: 0o644}), ErrFormat},
-		"hard link":        {raw(t, plainFile("a"), tar.Header{Typeflag: tar.TypeLink, Name: "b", Linkname: "a", Mode: 0o644}), ErrFormat},
-		"folder":           {raw(t, tar.Header{Typeflag: tar.TypeDir, Name: "a", Mode: 0o644}), ErrFormat},
-		"device":           {raw(t, tar.Header{Typeflag: tar.TypeChar, Name: "a", Mode: 0o644}), ErrFormat},
-		"another mode":     {raw(t, plainFile("a", func(h *tar.Header) { h.Mode = 0o4755 })), ErrFormat},
-		"an owner":         {raw(t, plainFile("a", func(h *tar.Header) { h.Uid = 1 })), ErrFormat},
-		"an attribute":     {raw(t, plainFile("a", func(h *tar.Header) { h.PAXRecords = map[string]string{"SCHILY.xattr.a": "b"} })), ErrFormat},
-		"another spelling": {raw(t, plainFile("a", func(h *tar.Header) { h.Format = tar.FormatGNU })), ErrFormat},
-		"holes":            {raw(t, plainFile("a", func(h *tar.Header) { h.PAXRecords = map[string]string{"TURN.sparse": "1"}; h.Format = tar.FormatPAX })), ErrFormat},
-		"padding":          {changed(func(b []byte) []byte { b[blockBytes+3] = 1; return b }), ErrFormat},
-		"in the end":       {changed(func(b []byte) []byte { b[len(b)-1] = 1; return b }), ErrFormat},
-		"behind the end":   {changed(func(b []byte) []byte { return append(b, make([]byte, blockBytes)...) }), ErrFormat},
-		"checksum":         {changed(func(b []byte) []byte { b[0] = 'c'; return b }), ErrFormat},
-		"nothing at all":   {nil, ErrTruncated},
-		"a gzip":           {[]byte(strings.Repeat("\x1f\x8b\x08\x00", 512)), ErrFormat},
-	} {
-		if _, err := opened(c.data); !errors.Is(err, c.want) || !errors.Is(err, ErrBundle) {
-			t.Errorf("%s: %v, want %v", name, err, c.want)
+	second := func(name string) []byte { return raw(t, plainFile("a"), plainFile(name)) }
+	order := func(names [2]string) []byte { return raw(t, plainFile(names[0]), plainFile(names[1])) }
+	typed := func(h tar.Header) []byte { h.Name, h.Mode = "b", 0o644; return raw(t, plainFile("a"), h) }
+	mode := func(mode int64) []byte { return raw(t, plainFile("a", func(h *tar.Header) { h.Mode = mode })) }
+	owner := func(uid int) []byte { return raw(t, plainFile("a", func(h *tar.Header) { h.Uid = uid })) }
+	records := func(m map[string]string) []byte {
+		return raw(t, plainFile("a", func(h *tar.Header) { h.PAXRecords = m }))
+	}
+	spelled := func(f tar.Format) []byte { return raw(t, plainFile("a", func(h *tar.Header) { h.Format = f })) }
+	set := func(at int) func(byte) []byte {
+		return func(x byte) []byte { b := bytes.Clone(good); b[at] = x; return b }
+	}
+	return []hostile{
+		by("leaves the tree", ErrName, second, "a/../../b", "a/b"),
+		by("absolute", ErrName, second, "/b", "b"),
+		by("backslash", ErrName, second, `a\b`, "a/b"),
+		by("drive", ErrName, second, "c:b", "c/b"),
+		by("hidden", ErrName, second, "a/.b", "a/b"),
+		by("too long a name", ErrName, second, "a"+strings.Repeat("b", 600), "a"+strings.Repeat("b", 300)),
+		by("twice", ErrOrder, second, "a", "b"),
+		by("descending", ErrOrder, order, [2]string{"b", "a"}, [2]string{"a", "b"}),
+		by("symbolic link", ErrFormat, typed, tar.Header{Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, tar.Header{Typeflag: tar.TypeReg}),
+		by("hard link", ErrFormat, typed, tar.Header{Typeflag: tar.TypeLink, Linkname: "a"}, tar.Header{Typeflag: tar.TypeReg}),
+		by("folder", ErrFormat, typed, tar.Header{Typeflag: tar.TypeDir}, tar.Header{Typeflag: tar.TypeReg}),
+		by("device", ErrFormat, typed, tar.Header{Typeflag: tar.TypeChar}, tar.Header{Typeflag: tar.TypeReg}),
+		by("another mode", ErrFormat, mode, 0o4755, 0o644),
+		by("an owner", ErrFormat, owner, 1, 0),
+		by("an attribute", ErrFormat, records, map[string]string{"SCHILY.xattr.a": "b"}, nil),
+		by("holes", ErrFormat, records, map[string]string{"TURN.sparse": "1"}, nil),
+		by("another spelling", ErrFormat, spelled, tar.FormatGNU, tar.FormatUSTAR),
+		by("padding", ErrFormat, set(blockBytes+3), 1, 0),
+		by("in the end", ErrFormat, set(len(good)-1), 1, 0),
+		by("checksum", ErrFormat, set(0), 'c', 'a'),
+		by("behind the end", ErrFormat, func(more int) []byte { return append(bytes.Clone(good), make([]byte, more)...) }, blockBytes, 0),
+		by("nothing at all", ErrTruncated, func(n int) []byte { return good[:n] }, 0, len(good)),
+		by("a gzip", ErrFormat, func(data []byte) []byte { return data }, []byte(strings.Repeat("\x1f\x8b\x08\x00", 512)), good),
+	}
+}
+
+func TestHostile(t *testing.T) {
+	for _, h := range hostiles(t) {
+		if _, err := opened(h.twin); err != nil {
+			t.Errorf("%s: the twin is refused: %v", h.name, err)
+		}
+		if _, err := opened(h.evil); !errors.Is(err, h.want) || !errors.Is(err, ErrBundle) {
+			t.Errorf("%s: %v, want %v", h.name, err, h.want)
 		}
 	}
+	good := raw(t, plainFile("a"), plainFile("b"))
 	for n := range good {
 		if _, err := opened(good[:n]); !errors.Is(err, ErrTruncated) {
 			t.Fatalf("cut at %d of %d: %v", n, len(good), err)
@@ -159,13 +182,13 @@ func TestHostile(t *testing.T) {
 
 // The size in a header is not believed beyond the end of the file.
 func TestOversized(t *testing.T) {
-	for _, sizeBytes := range []int64{4, 1 << 20, 1 << 40, 1<<63 - 1} {
+	for _, sizeBytes := range []int64{0, 4, 1 << 20, 1 << 40, 1<<63 - 1} { // the first is the twin
 		head, err := header("a", sizeBytes)
 		if err != nil {
 			t.Fatal(err)
 		}
 		data := append(head, make([]byte, endBytes)...)
-		if _, err := opened(data); !errors.Is(err, ErrTruncated) {
+		if _, err := opened(data); errors.Is(err, ErrTruncated) != (sizeBytes > 0) || err == nil != (sizeBytes == 0) {
 			t.Errorf("%d bytes are promised: %v", sizeBytes, err)
 		}
 	}
