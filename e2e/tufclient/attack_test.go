@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,113 +12,106 @@ import (
 	"github.com/turnstone-go/turnstone/manifest"
 )
 
-// attacks are what a client that has seen version 1 of everything must refuse. The twin is the nearest thing
-// that it must accept.
-var attacks = []struct {
+// attack is what a client that has seen version 1 of everything must refuse, with the twin that it must accept.
+type attack struct {
 	name string
 	want error
-	evil func(*repo)
-	twin func(*repo)
-	time string // FAKETIME of the evil run
-}{
-	{name: "timestamp rollback", want: manifest.ErrRollback,
-		evil: replay(true, "/metadata/timestamp.json"), twin: replay(false, "/metadata/timestamp.json")},
-	{name: "snapshot rollback", want: manifest.ErrRollback,
-		evil: func(r *repo) { r.version["snapshot"] = 0; r.publish("timestamp") },
-		twin: func(r *repo) { r.publish("timestamp") }},
-	{name: "targets rollback", want: manifest.ErrRollback,
-		evil: func(r *repo) { r.version["targets"] = 0; r.publish("snapshot", "timestamp") },
-		twin: func(r *repo) { r.publish("snapshot", "timestamp") }},
-	{name: "role taken out of the snapshot", want: manifest.ErrDocument,
-		evil: func(r *repo) { r.channels = nil; r.publish("snapshot", "timestamp") },
-		twin: func(r *repo) { r.publish("snapshot", "timestamp") }},
-	{name: "mix of an old snapshot with a new timestamp", want: manifest.ErrRollback,
-		evil: func(r *repo) {
-			old := r.take()["/metadata/1.snapshot.json"]
-			r.publish("snapshot", "timestamp")
-			r.put("snapshot", old)
-		},
-		twin: func(r *repo) { r.publish("snapshot", "timestamp") }},
-	{name: "mix of old targets with a new snapshot", want: manifest.ErrRollback,
-		evil: func(r *repo) {
-			old := r.take()["/metadata/1.targets.json"]
-			r.publish("targets", "snapshot", "timestamp")
-			r.put("targets", old)
-		},
-		twin: func(r *repo) { r.publish("targets", "snapshot", "timestamp") }},
-
-	{name: "freeze", want: manifest.ErrExpired, evil: nothing, twin: nothing, time: "+31d"},
-	{name: "frozen by a new timestamp that is over", want: manifest.ErrExpired, evil: over("timestamp"), twin: fresh("timestamp")},
-	{name: "snapshot that is over", want: manifest.ErrExpired, evil: over("snapshot", "timestamp"), twin: fresh("snapshot", "timestamp")},
-	{name: "targets that are over", want: manifest.ErrExpired, evil: over("targets", "snapshot", "timestamp"), twin: fresh("targets", "snapshot", "timestamp")},
-	{name: "root that is over", want: manifest.ErrExpired, evil: over("root"), twin: fresh("root")},
-
-	{name: "root by one of two", want: manifest.ErrSignature,
-		evil: signedBy("root", func(k []key) []key { return k[:1] }), twin: signedBy("root", func(k []key) []key { return k[:2] })},
-	{name: "root by the new keys alone", want: manifest.ErrSignature,
-		evil: newRoots(func(_, next []key) []key { return next }), twin: newRoots(func(old, next []key) []key { return append(old[:2:2], next...) })},
-	{name: "root by the old keys alone", want: manifest.ErrSignature,
-		evil: newRoots(func(old, _ []key) []key { return old }), twin: newRoots(func(old, next []key) []key { return append(old[:2:2], next...) })},
-	{name: "one signature that counts twice", want: manifest.ErrDocument,
-		evil: timestampOfTwo(func(k []key) []key { return []key{k[0], k[0]} }), twin: timestampOfTwo(func(k []key) []key { return k })},
-	{name: "one key under two names", want: manifest.ErrSignature,
-		evil: timestampOfTwo(func(k []key) []key { return []key{k[0], {k[0].secret, k[0].public, k[1].id}} }), twin: timestampOfTwo(func(k []key) []key { return k })},
-	{name: "key listed twice", want: manifest.ErrDocument,
-		evil: func(r *repo) { listTwice(r, 1) }, twin: func(r *repo) { listTwice(r, 0) }},
-	{name: "threshold of none", want: manifest.ErrDocument,
-		evil: thresholdOf(0), twin: thresholdOf(1)},
-	{name: "threshold that cannot be met", want: manifest.ErrSignature,
-		evil: thresholdOf(2), twin: thresholdOf(1)},
-	{name: "timestamp by the snapshot's key", want: manifest.ErrSignature,
-		evil: func(r *repo) { r.signers["timestamp"] = r.keys["snapshot"]; r.publish("timestamp") },
-		twin: func(r *repo) { r.publish("timestamp") }},
-	{name: "snapshot in the place of a timestamp", want: manifest.ErrDocument,
-		evil: func(r *repo) { asTimestamp(r, "snapshot") }, twin: func(r *repo) { asTimestamp(r, "timestamp") }},
+	pair
 }
 
-func nothing(*repo) {}
+// pair is one change of what is published, with the value that is attacked and with a legal one.
+type pair struct{ evil, twin func(*repo) }
+
+// by is the only maker of pairs, so that an attack and its twin differ in one value alone.
+func by[T any](change func(*repo, T), evil, twin T) pair {
+	return pair{func(r *repo) { change(r, evil) }, func(r *repo) { change(r, twin) }}
+}
+
+var attacks = []attack{
+	{"timestamp rollback", manifest.ErrRollback, by(replay, true, false)},
+	{"snapshot rollback", manifest.ErrRollback, by(numbered("snapshot", "timestamp"), 0, 1)},
+	{"targets rollback", manifest.ErrRollback, by(numbered("targets", "snapshot", "timestamp"), 0, 1)},
+	{"role taken out of the snapshot", manifest.ErrDocument, by(func(r *repo, n int) {
+		r.channels = r.channels[:n]
+		r.publish("snapshot", "timestamp")
+	}, 0, 1)},
+	{"mix of an old snapshot with a new timestamp", manifest.ErrRollback, by(mixed("snapshot", "timestamp"), 1, 2)},
+	{"mix of old targets with a new snapshot", manifest.ErrRollback, by(mixed("targets", "snapshot", "timestamp"), 1, 2)},
+
+	{"freeze", manifest.ErrExpired, by(func(r *repo, fakeTime string) { r.fakeTime = fakeTime }, "+31d", "+1d")},
+	{"frozen by a new timestamp that is over", manifest.ErrExpired, by(ends("timestamp"), -time.Hour, time.Hour)},
+	{"snapshot that is over", manifest.ErrExpired, by(ends("snapshot", "timestamp"), -time.Hour, time.Hour)},
+	{"targets that are over", manifest.ErrExpired, by(ends("targets", "snapshot", "timestamp"), -time.Hour, time.Hour)},
+	{"root that is over", manifest.ErrExpired, by(ends("root"), -time.Hour, time.Hour)},
+
+	{"root by one of two", manifest.ErrSignature, by(func(r *repo, n int) { r.signers["root"] = r.keys["root"][:n]; r.publish("root") }, 1, 2)},
+	{"root by the new keys alone", manifest.ErrSignature, by(newRoots, next, both)},
+	{"root by the old keys alone", manifest.ErrSignature, by(newRoots, old, both)},
+	{"one signature that counts twice", manifest.ErrDocument, by(timestampOfTwo, [2]int{0, 0}, [2]int{0, 1})},
+	{"one key under two names", manifest.ErrSignature, by(timestampByAlias, 0, 1)},
+	{"key listed twice", manifest.ErrDocument, by(listTwice, 1, 0)},
+	{"threshold of none", manifest.ErrDocument, by(thresholdOf, 0, 1)},
+	{"threshold that cannot be met", manifest.ErrSignature, by(thresholdOf, 2, 1)},
+	{"timestamp by the snapshot's key", manifest.ErrSignature, by(func(r *repo, role string) {
+		r.signers["timestamp"] = r.keys[role]
+		r.publish("timestamp")
+	}, "snapshot", "timestamp")},
+	{"snapshot in the place of a timestamp", manifest.ErrDocument, by(asTimestamp, "snapshot", "timestamp")},
+}
 
 // replay publishes a timestamp, lets the client see it, and serves the one before or this one.
-func replay(older bool, name string) func(*repo) {
-	return func(r *repo) {
-		before := r.take()
-		r.publish("timestamp")
-		r.seen()
-		if older {
-			r.give(before, name)
-		}
+func replay(r *repo, older bool) {
+	before := r.take()
+	r.publish("timestamp")
+	r.seen()
+	if older {
+		r.give(before, "/metadata/timestamp.json")
 	}
 }
 
-func over(roles ...string) func(*repo) {
-	return func(r *repo) { r.expires[roles[0]] = time.Now().Add(-time.Hour); r.publish(roles...) }
+// numbered publishes roles, of which the one above the first says that it has another version than it has. The file
+// of that version is there.
+func numbered(role string, above ...string) func(*repo, int) {
+	return func(r *repo, version int) { r.version[role] = version; r.publish(above...) }
 }
 
-func fresh(roles ...string) func(*repo) {
-	return func(r *repo) { r.expires[roles[0]] = time.Now().Add(time.Hour); r.publish(roles...) }
-}
-
-func signedBy(role string, choose func([]key) []key) func(*repo) {
-	return func(r *repo) { r.signers[role] = choose(r.keys[role]); r.publish(role) }
-}
-
-func newRoots(choose func(old, next []key) []key) func(*repo) {
-	return func(r *repo) {
-		old := r.keys["root"]
-		r.keys["root"] = []key{newKey(r.t), newKey(r.t), newKey(r.t)}
-		r.signers["root"] = choose(old, r.keys["root"])
-		r.publish("root")
+// mixed publishes roles, and what the file of the first says is that of one of its versions.
+func mixed(roles ...string) func(*repo, int) {
+	return func(r *repo, version int) {
+		r.publish(roles...)
+		r.put(roles[0], r.take()[fmt.Sprintf("/metadata/%d.%s.json", version, roles[0])])
 	}
 }
 
-// timestampOfTwo makes a timestamp that needs two keys, and signs it by others.
-func timestampOfTwo(choose func([]key) []key) func(*repo) {
-	return func(r *repo) {
-		r.keys["timestamp"] = append(r.keys["timestamp"], newKey(r.t))
-		r.threshold["timestamp"] = 2
-		r.signers["timestamp"] = choose(r.keys["timestamp"])
-		r.publish("root", "timestamp")
-	}
+func ends(roles ...string) func(*repo, time.Duration) {
+	return func(r *repo, in time.Duration) { r.expires[roles[0]] = time.Now().Add(in); r.publish(roles...) }
+}
+
+// Who signs a root with new keys.
+const old, next, both = 1, 2, 3
+
+func newRoots(r *repo, who int) {
+	before := r.keys["root"][:2:2]
+	r.keys["root"] = []key{newKey(r.t), newKey(r.t), newKey(r.t)}
+	r.signers["root"] = map[int][]key{old: before, next: r.keys["root"], both: append(before, r.keys["root"]...)}[who]
+	r.publish("root")
+}
+
+// timestampOfTwo makes a timestamp that needs two keys, and signs it by these.
+func timestampOfTwo(r *repo, by [2]int) {
+	r.keys["timestamp"] = append(r.keys["timestamp"], newKey(r.t))
+	r.threshold["timestamp"] = 2
+	r.signers["timestamp"] = []key{r.keys["timestamp"][by[0]], r.keys["timestamp"][by[1]]}
+	r.publish("root", "timestamp")
+}
+
+// timestampByAlias does so by the first key, and in the name of the second by one of both.
+func timestampByAlias(r *repo, by int) {
+	r.keys["timestamp"] = append(r.keys["timestamp"], newKey(r.t))
+	r.threshold["timestamp"] = 2
+	k := r.keys["timestamp"]
+	r.signers["timestamp"] = []key{k[0], {k[by].secret, k[by].public, k[1].id}}
+	r.publish("root", "timestamp")
 }
 
 // listTwice names the timestamp's key more times in the root, for a threshold of as many.
@@ -129,9 +123,7 @@ func listTwice(r *repo, more int) {
 	r.publish("root", "timestamp")
 }
 
-func thresholdOf(n int) func(*repo) {
-	return func(r *repo) { r.threshold["timestamp"] = n; r.publish("root", "timestamp") }
-}
+func thresholdOf(r *repo, n int) { r.threshold["timestamp"] = n; r.publish("root", "timestamp") }
 
 // asTimestamp gives the timestamp's key to the snapshot as well, and serves one of them as timestamp.json.
 func asTimestamp(r *repo, role string) {
@@ -145,7 +137,7 @@ func TestAttacks(t *testing.T) {
 	for _, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
-			try := func(change func(*repo), fakeTime string) (*user, string, error) {
+			try := func(change func(*repo)) (*user, string, error) {
 				r := newRepo(t)
 				u := newUser(r)
 				r.seen = func() {
@@ -155,14 +147,14 @@ func TestAttacks(t *testing.T) {
 				}
 				r.seen()
 				change(r)
-				u.fakeTime = fakeTime
+				u.fakeTime = r.fakeTime
 				text, err := u.refresh()
 				return u, text, err
 			}
-			if _, text, err := try(a.twin, ""); err != nil {
+			if _, text, err := try(a.twin); err != nil {
 				t.Fatalf("the twin is refused: %v: %s", err, text)
 			}
-			u, text, err := try(a.evil, a.time)
+			u, text, err := try(a.evil)
 			if err == nil || !strings.Contains(text, a.want.Error()) {
 				t.Fatalf("want %v, got %v: %s", a.want, err, text)
 			}

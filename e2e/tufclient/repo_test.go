@@ -33,7 +33,8 @@ type repo struct {
 	files map[string][]byte
 	asked []string
 
-	seen func() // the client refreshes
+	seen     func() // the client refreshes
+	fakeTime string // FAKETIME of the refresh after it, "" for none
 }
 
 type key struct {
