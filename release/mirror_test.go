@@ -199,46 +199,47 @@ func artifacts(served []string) []string {
 	return slices.DeleteFunc(served, func(n string) bool { return !strings.HasPrefix(n, "artifacts/") })
 }
 
-// What a mirror refuses leaves it as it was: an older repository, another root, other bytes.
+// What a mirror refuses leaves it as it was: an older repository, another root, other bytes. Each has a twin, made
+// the same way, that is taken.
 func TestMirrorRefuses(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	b.add("1.0.0")
-	b.publish()
-	old := copyTree(t, b.public)
-	b.add("1.1.0")
-	b.publish()
-	dir := filepath.Join(t.TempDir(), "mirror")
-	b.mirror(0, newUpstream(t, b.public), dir)
-	whole := func(what string) {
-		t.Helper()
-		if got := b.verify(dir).versions("stable"); got != "1.1.0 1.0.0" {
-			t.Errorf("%s: the mirror has %q", what, got)
-		}
-	}
-	got := b.must(11, "mirror", newUpstream(t, old).url, dir)
-	contains(t, got.err, "wrong version number")
-	whole("an older repository")
-	b.mirror(0, newUpstream(t, old), filepath.Join(t.TempDir(), "empty")) // its twin: nothing newer is known there
-
-	other := newBench(t)
+	b, other := newBench(t), newBench(t)
 	other.add("1.0.0")
 	other.publish()
-	b.must(11, "mirror", newUpstream(t, other.public).url, dir)
-	whole("another vendor")
-
+	b.add("1.0.0")
+	b.publish()
+	older := copyTree(t, b.public)
+	b.add("1.1.0")
+	b.publish()
+	known := filepath.Join(t.TempDir(), "mirror")
+	b.mirror(0, newUpstream(t, b.public), known)
 	b.add("1.2.0")
 	b.publish()
-	forged := copyTree(t, b.public)
-	before := names(t, dir)
-	for _, file := range files(t, filepath.Join(forged, "artifacts")) {
-		if !slices.Contains(before, "artifacts/"+filepath.Base(file)) {
-			write(t, file, bytes.ToUpper(readFile(t, file)))
+	there := names(t, known)
+	written := func(change func([]byte) []byte) string {
+		tree := copyTree(t, b.public)
+		for _, file := range files(t, filepath.Join(tree, "artifacts")) {
+			if !slices.Contains(there, "artifacts/"+filepath.Base(file)) {
+				write(t, file, change(readFile(t, file)))
+			}
+		}
+		return tree
+	}
+	for _, a := range []struct{ name, says, evil, twin string }{
+		{"an older repository", "wrong version number", older, b.public},
+		{"another vendor", "verification failed", other.public, b.public},
+		{"other bytes", "not the signed bytes", written(bytes.ToUpper), written(bytes.Clone)},
+	} {
+		dir := copyTree(t, known)
+		contains(t, b.must(11, "mirror", newUpstream(t, a.evil).url, dir).err, a.says)
+		if got := b.verify(dir).versions("stable"); got != "1.1.0 1.0.0" {
+			t.Errorf("%s: the mirror has %q", a.name, got)
+		}
+		b.mirror(0, newUpstream(t, a.twin), dir)
+		if got := b.verify(dir).versions("stable"); got != "1.2.0 1.1.0 1.0.0" {
+			t.Errorf("the twin of %s: the mirror has %q", a.name, got)
 		}
 	}
-	b.must(11, "mirror", newUpstream(t, forged).url, dir)
-	whole("other bytes")
-	b.mirror(0, newUpstream(t, b.public), dir)
 }
 
 func TestMirrorPrunes(t *testing.T) {
@@ -277,24 +278,40 @@ func TestMirrorChecksBothSignatures(t *testing.T) {
 	b.add("1.0.0")
 	b.publish()
 	dir := filepath.Join(t.TempDir(), "mirror")
+	contains(t, b.must(11, "mirror", newUpstream(t, b.reissued("1.0.0")).url, dir).err, "trusted comment names another artifact")
+	b.mirror(0, newUpstream(t, b.reissued("1.1.0")), dir) // the twin
+}
+
+// reissued is the published tree with 1.1.0, which has the bytes of 1.0.0 and a second signature for some version.
+func (b *bench) reissued(signed string) string {
+	b.t.Helper()
 	set, w := b.set()
 	doc, _, _, err := loadRelease(set, "stable", "1.0.0")
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
-	doc.Version, doc.Epoch = "1.1.0", 2 // with the signature of 1.0.0
+	key, err := w.artifactKey(set)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	doc.Version, doc.Epoch = "1.1.0", 2
+	for i, a := range doc.Artifacts {
+		program := readFile(b.t, filepath.Join(b.public, manifest.HashPath(a.SHA256)))
+		if doc.Artifacts[i].Minisig, err = manifest.SignArtifact(key, set.Product(), signed, a, bytes.NewReader(program)); err != nil {
+			b.t.Fatal(err)
+		}
+	}
 	if err := offer(set, "stable", doc, doc.Bytes(), manifest.AllHosts); err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	for _, role := range []string{"stable", "snapshot", "timestamp"} {
 		if err := w.sign(set, role); err != nil {
-			t.Fatal(err)
+			b.t.Fatal(err)
 		}
 	}
-	bad := copyTree(t, b.public)
-	if err := w.write(t.Context(), repo.Dir(w.disk, bad), set.Files()); err != nil {
-		t.Fatal(err)
+	tree := copyTree(b.t, b.public)
+	if err := w.write(b.t.Context(), repo.Dir(w.disk, tree), set.Files()); err != nil {
+		b.t.Fatal(err)
 	}
-	contains(t, b.must(11, "mirror", newUpstream(t, bad).url, dir).err, "trusted comment names another artifact")
-	b.mirror(0, newUpstream(t, b.public), dir) // the twin
+	return tree
 }
