@@ -28,6 +28,9 @@ const (
 	maxProtocol      = 1 << 20
 	maxEpoch         = 1<<53 - 1 // what every JSON reader represents exactly
 	maxTrustKeys     = 2
+
+	// No vendor makes so many releases between two looks of a host. From 0 to maxEpoch it takes two million of such steps.
+	maxEpochStep = 1 << 32
 )
 
 var (
@@ -119,10 +122,22 @@ func (c Channel) checkOffersFloor() error {
 	return nil
 }
 
-// checkFloor refuses a channel document that lowers the floor of the one before.
-func (c Channel) checkFloor(before uint64) error {
-	if c.MinEpoch < before {
-		return fmt.Errorf("channel %s: %w: min_epoch %d, it was %d before", c.Name, ErrFloor, c.MinEpoch, before)
+// newest is the highest epoch that a channel speaks of.
+func (c Channel) newest() uint64 {
+	if len(c.Offers) > 0 {
+		return c.Offers[0].Epoch
+	}
+	return c.MinEpoch
+}
+
+// checkAfter refuses a channel document that cannot follow the one before: it lowers the floor, or raises the epochs so
+// far that nothing could follow it. A host that has committed the highest of all epochs would never update again.
+func (c Channel) checkAfter(before Channel) error {
+	switch {
+	case c.MinEpoch < before.MinEpoch:
+		return fmt.Errorf("channel %s: %w: min_epoch %d, it was %d before", c.Name, ErrFloor, c.MinEpoch, before.MinEpoch)
+	case c.newest() > before.newest() && c.newest()-before.newest() > maxEpochStep:
+		return fmt.Errorf("channel %s: %w: epoch %d, it was %d before", c.Name, ErrLeap, c.newest(), before.newest())
 	}
 	return nil
 }

@@ -79,8 +79,10 @@ func (c *Client) refresh(ctx context.Context, src Source) (view *View, err error
 	if err := w.checkClock(); err != nil {
 		return nil, err
 	}
-	if err := w.view.Channel.checkFloor(c.floor(w)); err != nil {
-		return nil, err
+	for _, before := range c.before(w) {
+		if err := w.view.Channel.checkAfter(before); err != nil {
+			return nil, err
+		}
 	}
 	return &w.view, c.keep(ctx, w)
 }

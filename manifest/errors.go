@@ -40,6 +40,8 @@ var (
 	ErrFloor = refusal("the least epoch was lowered")
 	// ErrDowngrade is a channel that offers nothing but releases below its own min_epoch.
 	ErrDowngrade = refusal("all that is offered is below the least epoch")
+	// ErrLeap is a channel whose newest epoch is farther above the one already seen than releases ever take it.
+	ErrLeap = refusal("the newest epoch is too far above the last one")
 	// ErrClock is a channel signed at a time later than the end of the metadata that carries it.
 	ErrClock = refusal("signed time is later than the expiry")
 

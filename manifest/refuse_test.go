@@ -55,7 +55,7 @@ func (a attack) run(t *testing.T, kind string) {
 		v.seen = func() { refresh(t, c, src) }
 		change(v)
 		view, err := c.Refresh(t.Context(), src)
-		if err == nil {
+		if err == nil && len(view.Channel.Offers) > 0 {
 			_, err = c.Release(t.Context(), src, view.Channel.Offers[0].Version)
 		}
 		return c, view, err
@@ -249,6 +249,12 @@ var attacks = []attack{
 		c.SignedAt = c.SignedAt.Add(ahead)
 	}, 80*365*24*time.Hour, 24*time.Hour)},
 	{"downgrade below min_epoch", ErrDowngrade, channeled(func(c *Channel, floor uint64) { c.MinEpoch = floor }, 2, 1)},
+	{"epochs pushed out of reach", ErrLeap, by(func(v *vendor, epoch uint64) {
+		v.release("1.1.0", epoch)
+		v.force("stable", "stable/channel.json", v.channel("stable", Offer{Version: "1.1.0", Epoch: epoch, Share: AllHosts}).Bytes())
+		v.publish()
+	}, 1+maxEpochStep+1, 1+maxEpochStep)},
+	{"floor pushed out of reach", ErrLeap, channeled(func(c *Channel, floor uint64) { c.Offers, c.MinEpoch = nil, floor }, 1+maxEpochStep+1, 1+maxEpochStep)},
 	{"downgrade of min_epoch", ErrFloor, by(func(v *vendor, floor uint64) {
 		c := v.channel("stable", Offer{Version: "1.0.0", Epoch: 1, Share: AllHosts})
 		c.MinEpoch = 1

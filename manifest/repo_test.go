@@ -243,7 +243,7 @@ func refused(t *testing.T, err, want error) {
 var sentinels = map[string]error{
 	"ErrDocument": ErrDocument, "ErrSignature": ErrSignature, "ErrExpired": ErrExpired, "ErrRollback": ErrRollback,
 	"ErrMismatch": ErrMismatch, "ErrPath": ErrPath, "ErrHash": ErrHash, "ErrDelegation": ErrDelegation,
-	"ErrRoots": ErrRoots, "ErrDamaged": ErrDamaged, "ErrClock": ErrClock, "ErrFloor": ErrFloor, "ErrDowngrade": ErrDowngrade, "ErrWrongProduct": ErrWrongProduct,
+	"ErrRoots": ErrRoots, "ErrDamaged": ErrDamaged, "ErrClock": ErrClock, "ErrFloor": ErrFloor, "ErrDowngrade": ErrDowngrade, "ErrLeap": ErrLeap, "ErrWrongProduct": ErrWrongProduct,
 	"ErrWrongChannel": ErrWrongChannel, "ErrWrongVersion": ErrWrongVersion, "ErrWrongPlatform": ErrWrongPlatform,
 	"ErrComment": ErrComment,
 }

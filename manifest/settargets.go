@@ -12,8 +12,8 @@ import (
 
 // SetTarget puts a document under a role: trust.json under targets; CHANNEL/channel.json and
 // CHANNEL/VERSION.json under a channel. The document is parsed first, strictly, and must be of this
-// product, channel and version. A release is immutable: other bytes are ErrPublished. The min_epoch of a channel
-// never falls: ErrFloor. Setting what is already there changes nothing.
+// product, channel and version. A release is immutable: other bytes are ErrPublished. A channel's
+// document must be able to follow the one before: ErrFloor, ErrLeap. Setting what is already there changes nothing.
 func (s *Set) SetTarget(role, path string, data []byte) error {
 	if err := s.setTarget(role, path, data); err != nil {
 		return fmt.Errorf("set target %s of %s: %w", path, role, err)
@@ -33,7 +33,7 @@ func (s *Set) setTarget(role, path string, data []byte) error {
 		if bytes.Equal(old, data) {
 			return nil
 		}
-		if err := s.checkFloor(role, path, old, data); err != nil {
+		if err := checkNext(role, path, old, data); err != nil {
 			return err
 		}
 		if versionOf(role, path) != "" {
@@ -104,8 +104,8 @@ func (s *Set) checkDocument(role, path string, data []byte) error {
 	return fmt.Errorf("%w: a role signs only its own documents", ErrPath)
 }
 
-// checkFloor keeps the floor of a channel from being lowered: every host that has seen it would refuse.
-func (s *Set) checkFloor(role, path string, old, data []byte) error {
+// checkNext holds a new channel document to the one before, as every host will that has seen it.
+func checkNext(role, path string, old, data []byte) error {
 	if role == RoleTargets || path != channelPath(role) {
 		return nil
 	}
@@ -117,7 +117,7 @@ func (s *Set) checkFloor(role, path string, old, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return next.checkFloor(before.MinEpoch)
+	return next.checkAfter(before)
 }
 
 func hashes(data []byte) metadata.Hashes {

@@ -32,6 +32,7 @@ type addition struct {
 	protocol                    manifest.Protocol
 	patches                     int // releases that patches start from
 	pack                        bool
+	epoch                       uint64 // 0 for the next one
 }
 
 func (a *app) addCommand() *cobra.Command {
@@ -58,6 +59,7 @@ func (a *app) addCommand() *cobra.Command {
 	flags.StringVar(&add.notesFile, "notes", "", "file with the release notes")
 	flags.BoolVar(&add.pack, "pack", true, "store each FILE packed by zstd as well, if it pays")
 	flags.IntVar(&add.patches, "patches", patchReleases, "make patches from this many of the newest versions of each channel; 0 for none")
+	flags.Uint64Var(&add.epoch, "epoch", 0, "go up to this epoch, above those that a thief has spent (default: the next one)")
 	flags.StringVar(&add.main, "main", "", "path of the program in FILEs that are archives (.tar.gz, .tgz, .tar.zst, .zip), without .exe")
 	flags.IntVar(&add.protocol.Min, "protocol-min", wire.Protocol, "oldest launcher protocol that the program speaks")
 	flags.IntVar(&add.protocol.Max, "protocol-max", wire.Protocol, "newest launcher protocol that the program speaks")
@@ -129,7 +131,7 @@ func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err := w.checkNew(set, add.channel, release); err != nil {
 		return nil, err
 	}
-	return w.addRelease(ctx, set, release, files, target{add.channel, share, add.patches, add.pack})
+	return w.addRelease(ctx, set, release, files, target{add.channel, share, add.patches, add.pack, add.epoch})
 }
 
 // describe is the release document without its epoch and signatures.
@@ -217,6 +219,7 @@ type target struct {
 	share   int
 	patches int // from so many of the newest releases of each channel
 	pack    bool
+	epoch   uint64 // 0 for the next one
 }
 
 func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release manifest.Release, files []binary, to target) (answer, error) {
@@ -224,6 +227,10 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	if err != nil {
 		return nil, err
 	}
+	if to.epoch != 0 && to.epoch < epoch {
+		return nil, usage("--epoch %d: epochs only grow, and %d is the next", to.epoch, epoch)
+	}
+	epoch = max(epoch, to.epoch)
 	release.Epoch = epoch
 	key, err := w.artifactKey(set)
 	if err != nil {

@@ -164,7 +164,7 @@ func (b *bench) addTo(n int, add addition) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.addRelease(b.t.Context(), set, doc, files, target{add.channel, manifest.AllHosts, 0, false})
+	_, err = w.addRelease(b.t.Context(), set, doc, files, target{channel: add.channel, share: manifest.AllHosts})
 	return err
 }
 

@@ -160,7 +160,7 @@ func (b *bench) addWith(version string, patch manifest.Patch) {
 		b.t.Fatal(err)
 	}
 	doc.Artifacts[0].Patches = []manifest.Patch{patch}
-	if _, err := w.addRelease(b.t.Context(), set, doc, files, target{"beta", manifest.AllHosts, 0, false}); err != nil {
+	if _, err := w.addRelease(b.t.Context(), set, doc, files, target{channel: "beta", share: manifest.AllHosts}); err != nil {
 		b.t.Fatal(err)
 	}
 }
