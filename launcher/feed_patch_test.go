@@ -87,70 +87,87 @@ func (r *patchRig) try(t *testing.T, ctx context.Context, old []byte) error {
 	return r.feed.patch(ctx, r.v, r.p, base{file}, r.dst, nil)
 }
 
-// Each attack differs from the patch that is accepted in the one thing that it is about.
+// patchAttack is one change of a patch or of the old file, with the value that is attacked and with a legal one.
+// What it returns is the old file.
+type patchAttack struct {
+	name       string
+	want       error
+	evil, twin func(*testing.T, *patchRig) []byte
+}
+
+func patchedBy[T any](name string, want error, change func(*testing.T, *patchRig, T) []byte, evil, twin T) patchAttack {
+	return patchAttack{
+		name, want, func(t *testing.T, r *patchRig) []byte { return change(t, r, evil) },
+		func(t *testing.T, r *patchRig) []byte { return change(t, r, twin) },
+	}
+}
+
+var patchAttacks = []patchAttack{
+	patchedBy("tampered on its way", fetch.ErrDigest, func(t *testing.T, r *patchRig, mask byte) []byte {
+		bad := bytes.Clone(r.patch)
+		bad[len(bad)/2] ^= mask
+		if err := os.WriteFile(filepath.Join(r.dir, filepath.FromSlash(manifest.HashPath(r.p.SHA256))), bad, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return r.old
+	}, 1, 0),
+	patchedBy("tampered and signed", delta.ErrPatch, func(t *testing.T, r *patchRig, mask byte) []byte {
+		bad := bytes.Clone(r.patch)
+		bad[40] ^= mask
+		r.sign(t, bad)
+		return r.old
+	}, 1, 0),
+	patchedBy("makes more than is signed", delta.ErrPatch, func(t *testing.T, r *patchRig, more string) []byte {
+		r.sign(t, r.made(t, r.old, append(bytes.Clone(r.fresh), more...)))
+		return r.old
+	}, "x", ""),
+	patchedBy("makes another file of that size", errMade, func(t *testing.T, r *patchRig, off byte) []byte {
+		other := bytes.Clone(r.fresh)
+		other[len(other)-1] += off
+		r.sign(t, r.made(t, r.old, other))
+		return r.old
+	}, 1, 0),
+	patchedBy("is for another old file", errMade, func(_ *testing.T, r *patchRig, off byte) []byte {
+		old := bytes.Clone(r.old)
+		old[len(old)/2] += off
+		return old
+	}, 1, 0),
+}
+
 func TestPatchRefuses(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		attack func(t *testing.T, r *patchRig) (old []byte)
-		err    error // nil for the twin
-	}{
-		{"nothing", func(_ *testing.T, r *patchRig) []byte { return r.old }, nil},
-		{"a packed file", func(t *testing.T, r *patchRig) []byte {
+	for _, a := range patchAttacks {
+		t.Run(a.name, func(t *testing.T) {
+			tried(t, a.evil, a.want)
+			tried(t, a.twin, nil)
+		})
+	}
+	t.Run("a packed file", func(t *testing.T) {
+		tried(t, func(t *testing.T, r *patchRig) []byte {
 			packed, err := delta.Pack(r.fresh)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r.sign(t, packed)
 			return nil
-		}, nil},
-		{"tampered on its way", func(t *testing.T, r *patchRig) []byte {
-			p := r.p
-			bad := bytes.Clone(r.patch)
-			bad[len(bad)/2] ^= 1
-			name := filepath.Join(r.dir, filepath.FromSlash(manifest.HashPath(p.SHA256)))
-			if err := os.WriteFile(name, bad, 0o644); err != nil {
-				t.Fatal(err)
-			}
-			return r.old
-		}, fetch.ErrDigest},
-		{"tampered and signed", func(t *testing.T, r *patchRig) []byte {
-			bad := bytes.Clone(r.patch)
-			bad[40] ^= 1
-			r.sign(t, bad)
-			return r.old
-		}, delta.ErrPatch},
-		{"makes more than is signed", func(t *testing.T, r *patchRig) []byte {
-			r.sign(t, r.made(t, r.old, append(bytes.Clone(r.fresh), 'x')))
-			return r.old
-		}, delta.ErrPatch},
-		{"makes another file of that size", func(t *testing.T, r *patchRig) []byte {
-			other := bytes.Clone(r.fresh)
-			other[len(other)-1]++
-			r.sign(t, r.made(t, r.old, other))
-			return r.old
-		}, errMade},
-		{"is for another old file", func(_ *testing.T, r *patchRig) []byte {
-			old := bytes.Clone(r.old)
-			old[len(old)/2]++
-			return old
-		}, errMade},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := newPatchRig(t)
-			old := c.attack(t, r)
-			if err := r.try(t, t.Context(), old); !errors.Is(err, c.err) {
-				t.Errorf("got %v, want %v", err, c.err)
-			}
-			got, err := os.ReadFile(r.dst)
-			if c.err == nil && (err != nil || !bytes.Equal(got, r.fresh)) {
-				t.Errorf("%d bytes, %v", len(got), err)
-			}
-			if c.err != nil && !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("left %d bytes for the download of the file to go on from, %v", len(got), err)
-			}
-			alone(t, r.dst)
-		})
+		}, nil)
+	})
+}
+
+// tried applies what change makes of a good patch. What is refused leaves nothing.
+func tried(t *testing.T, change func(*testing.T, *patchRig) []byte, want error) {
+	t.Helper()
+	r := newPatchRig(t)
+	if err := r.try(t, t.Context(), change(t, r)); !errors.Is(err, want) {
+		t.Errorf("got %v, want %v", err, want)
 	}
+	got, err := os.ReadFile(r.dst)
+	if want == nil && (err != nil || !bytes.Equal(got, r.fresh)) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if want != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("left %d bytes for the download of the file to go on from, %v", len(got), err)
+	}
+	alone(t, r.dst)
 }
 
 // alone demands that nothing lies beside dst.

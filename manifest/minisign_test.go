@@ -23,6 +23,48 @@ func signed(t *testing.T) (Trust, ArtifactKey, Artifact, []byte) {
 	return Trust{Schema, "demo", []string{key.Public()}}, key, a, data
 }
 
+// opening is all that the second signature is held against.
+type opening struct {
+	trust            Trust
+	product, version string
+	a                Artifact
+	data             []byte
+}
+
+// artifactAttack is one change of an opening with the value that is attacked, and with a legal one.
+type artifactAttack struct {
+	name       string
+	want       error
+	evil, twin func(*opening)
+}
+
+func openedBy[T any](name string, want error, change func(*opening, T), evil, twin T) artifactAttack {
+	return artifactAttack{name, want, func(o *opening) { change(o, evil) }, func(o *opening) { change(o, twin) }}
+}
+
+func artifactAttacks(stranger, trusted string, sizeBytes int) []artifactAttack {
+	return []artifactAttack{
+		openedBy("flipped bit", ErrMismatch, func(o *opening, mask byte) { o.data[100] ^= mask }, 1, 0),
+		openedBy("too short", ErrMismatch, func(o *opening, n int) { o.data = o.data[:n] }, sizeBytes-1, sizeBytes),
+		openedBy("too long", ErrMismatch, func(o *opening, n int) { o.data = append(o.data, make([]byte, n)...) }, 1, 0),
+		// A publisher's mistake that only the second signature finds.
+		openedBy("other bytes than signed", ErrSignature, func(o *opening, mask byte) {
+			o.data[100] ^= mask
+			o.a.SHA256 = digestOf(o.data)
+		}, 1, 0),
+		openedBy("key not trusted", ErrSignature, func(o *opening, key string) { o.trust.Minisign[0] = key }, stranger, trusted),
+		openedBy("altered comment", ErrSignature, func(o *opening, version string) {
+			o.version = version
+			o.a.Minisig = strings.Replace(o.a.Minisig, "version=1.1.0", "version="+version, 1)
+		}, "1.2.0", "1.1.0"),
+		openedBy("another version", ErrComment, func(o *opening, version string) { o.version = version }, "1.2.0", "1.1.0"),
+		openedBy("another platform", ErrComment, func(o *opening, os string) { o.a.OS = os }, "windows", "linux"),
+		openedBy("another product", ErrComment, func(o *opening, name string) { o.product, o.trust.Product = name, name }, "other", "demo"),
+		openedBy("trust of another product", ErrWrongProduct, func(o *opening, name string) { o.product = name }, "other", "demo"),
+		openedBy("garbage", ErrDocument, func(o *opening, text string) { o.a.Minisig += text }, "garbage", ""),
+	}
+}
+
 func TestVerifyArtifact(t *testing.T) {
 	trust, key, good, data := signed(t)
 	verify := func(trust Trust, product, version string, a Artifact, data []byte) error {
@@ -37,45 +79,25 @@ func TestVerifyArtifact(t *testing.T) {
 		t.Errorf("during a rotation: %v", err)
 	}
 
-	flipped := bytes.Clone(data)
-	flipped[100] ^= 1
-	sameDigest := good // a publisher's mistake that only the second signature finds
-	sameDigest.SHA256 = digestOf(flipped)
-	windows := good
-	windows.OS = "windows"
-	altered := good
-	altered.Minisig = strings.Replace(good.Minisig, "version=1.1.0", "version=1.2.0", 1)
-	garbage := good
-	garbage.Minisig = "garbage"
-	elsewhere := Trust{Schema, "other", trust.Minisign}
-	for _, c := range []struct {
-		name             string
-		trust            Trust
-		product, version string
-		a                Artifact
-		data             []byte
-		want             error
-	}{
-		{"flipped bit", trust, "demo", "1.1.0", good, flipped, ErrMismatch},
-		{"too short", trust, "demo", "1.1.0", good, data[1:], ErrMismatch},
-		{"too long", trust, "demo", "1.1.0", good, append(bytes.Clone(data), 0), ErrMismatch},
-		{"other bytes than signed", trust, "demo", "1.1.0", sameDigest, flipped, ErrSignature},
-		{"key not trusted", Trust{Schema, "demo", []string{other.Public()}}, "demo", "1.1.0", good, data, ErrSignature},
-		{"altered comment", trust, "demo", "1.2.0", altered, data, ErrSignature},
-		{"another version", trust, "demo", "1.2.0", good, data, ErrComment},
-		{"another platform", trust, "demo", "1.1.0", windows, data, ErrComment},
-		{"another product", elsewhere, "other", "1.1.0", good, data, ErrComment},
-		{"trust of another product", trust, "other", "1.1.0", good, data, ErrWrongProduct},
-		{"garbage", trust, "demo", "1.1.0", garbage, data, ErrDocument},
-	} {
-		t.Run(c.name, func(t *testing.T) { refused(t, verify(c.trust, c.product, c.version, c.a, c.data), c.want) })
+	opened := func(change func(*opening)) error {
+		o := opening{Trust{Schema, "demo", []string{key.Public()}}, "demo", "1.1.0", good, bytes.Clone(data)}
+		change(&o)
+		return verify(o.trust, o.product, o.version, o.a, o.data)
+	}
+	for _, a := range artifactAttacks(other.Public(), key.Public(), len(data)) {
+		t.Run(a.name, func(t *testing.T) {
+			refused(t, opened(a.evil), a.want)
+			if err := opened(a.twin); err != nil {
+				t.Errorf("the twin is refused: %v", err)
+			}
+		})
 	}
 
 	err := trust.VerifyArtifact("demo", "1.1.0", good, iotest.ErrReader(errNowhere))
 	if !errors.Is(err, errNowhere) || errors.Is(err, ErrVerify) {
 		t.Errorf("the reader's error must pass through: %v", err)
 	}
-	if _, err := SignArtifact(key, "demo", "1.1.0", good, bytes.NewReader(flipped)); !errors.Is(err, ErrMismatch) {
+	if _, err := SignArtifact(key, "demo", "1.1.0", good, bytes.NewReader(data[1:])); !errors.Is(err, ErrMismatch) {
 		t.Errorf("signed what was not described: %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -40,83 +41,107 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-func TestDownloadRefuses(t *testing.T) {
-	data := random(300_000)
-	chunked := func(b []byte) func(http.ResponseWriter, *http.Request, int) bool {
+// answering is what a server does with a request.
+type answering = func(http.ResponseWriter, *http.Request, int) bool
+
+// refusal is an answer that must be refused, and its twin, made by the same function from a legal value.
+type refusal struct {
+	name       string
+	want       error // nil for any
+	requests   int
+	gone       bool  // the part
+	limit      int64 // bytes that may be written
+	evil, twin answering
+}
+
+func (r refusal) by(evil, twin answering) refusal { r.evil, r.twin = evil, twin; return r }
+
+func refusals(data []byte) []refusal {
+	size := int64(len(data))
+	flipped := func(mask byte) answering {
+		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			wrong := bytes.Clone(data)
+			wrong[150_000] ^= mask
+			w.Write(wrong)
+			return true
+		}
+	}
+	longer := func(more string) answering {
+		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			w.Header().Set("Content-Length", strconv.Itoa(len(data)+len(more)))
+			w.Write(data)
+			w.Write([]byte(more))
+			return true
+		}
+	}
+	chunked := func(more string) answering {
 		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 			w.WriteHeader(200)
 			w.(*countingWriter).ResponseWriter.(http.Flusher).Flush() // no Content-Length from here on
-			w.Write(b)
+			w.Write(append(bytes.Clone(data), more...))
 			return true
 		}
 	}
-	serve := func(b []byte) func(http.ResponseWriter, *http.Request, int) bool {
-		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
-			w.Write(b)
-			return true
-		}
-	}
-	wrong := bytes.Clone(data)
-	wrong[150_000] ^= 1
-	size := int64(len(data))
-	for _, c := range []struct {
-		name     string
-		handle   func(http.ResponseWriter, *http.Request, int) bool
-		err      error
-		requests int
-		gone     bool  // the part
-		limit    int64 // bytes that may be written
-	}{
-		{"wrong bytes", serve(wrong), ErrDigest, 1, true, size},
-		{"longer by its own word", func(w http.ResponseWriter, _ *http.Request, _ int) bool {
-			w.Header().Set("Content-Length", strconv.Itoa(len(data)+1))
-			w.Write(data)
-			w.Write([]byte("x"))
-			return true
-		}, ErrTooLong, 1, false, 0},
-		{"longer without a word", chunked(append(bytes.Clone(data), 'x')), ErrTooLong, 1, false, size},
-		{"endless", func(w http.ResponseWriter, r *http.Request, _ int) bool {
-			for r.Context().Err() == nil {
+	times := func(n int) answering {
+		return func(w http.ResponseWriter, r *http.Request, _ int) bool {
+			for ; n > 0 && r.Context().Err() == nil; n-- {
 				if _, err := w.Write(data); err != nil {
 					break
 				}
 			}
 			return true
-		}, ErrTooLong, 1, false, size},
-		{"shorter by its own word", func(w http.ResponseWriter, _ *http.Request, _ int) bool {
-			w.Header().Set("Content-Length", "1000")
-			w.Write(data[:1000])
+		}
+	}
+	shorter := func(n int) answering {
+		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			w.Header().Set("Content-Length", strconv.Itoa(n))
+			w.Write(data[:n])
 			return true
-		}, ErrTruncated, 1, false, 0},
-		{"an empty file", func(w http.ResponseWriter, _ *http.Request, _ int) bool {
-			w.WriteHeader(200)
-			return true
-		}, ErrTruncated, 1, false, 0},
-		{"not there", answer(404), ErrNotFound, 1, false, 0},
-		{"not listed", answer(403), ErrNotFound, 1, false, 0},
-		{"gone", answer(410), fs.ErrNotExist, 1, false, 0},
-		{"always 500", answer(500), nil, 5, false, 0},
-		{"who are you", answer(401), nil, 1, false, 0},
-		{"encoded", func(w http.ResponseWriter, _ *http.Request, _ int) bool {
-			w.Header().Set("Content-Encoding", "gzip")
-			w.Write(data)
-			return true
-		}, nil, 1, false, 0},
-		{"a range that nobody asked for", func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+		}
+	}
+	status := func(code int) answering {
+		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
 			w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", len(data)-1, len(data)))
-			w.WriteHeader(206)
+			w.WriteHeader(code)
 			w.Write(data)
 			return true
-		}, nil, 1, false, 0},
-	} {
+		}
+	}
+	encoded := func(as string) answering {
+		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			w.Header().Set("Content-Encoding", as)
+			w.Write(data)
+			return true
+		}
+	}
+	return []refusal{
+		refusal{name: "wrong bytes", want: ErrDigest, requests: 1, gone: true, limit: size}.by(flipped(1), flipped(0)),
+		refusal{name: "longer by its own word", want: ErrTooLong, requests: 1}.by(longer("x"), longer("")),
+		refusal{name: "longer without a word", want: ErrTooLong, requests: 1, limit: size}.by(chunked("x"), chunked("")),
+		refusal{name: "endless", want: ErrTooLong, requests: 1, limit: size}.by(times(math.MaxInt), times(1)),
+		refusal{name: "shorter by its own word", want: ErrTruncated, requests: 1}.by(shorter(1000), shorter(len(data))),
+		refusal{name: "an empty file", want: ErrTruncated, requests: 1}.by(shorter(0), shorter(len(data))),
+		refusal{name: "not there", want: ErrNotFound, requests: 1}.by(status(404), status(200)),
+		refusal{name: "not listed", want: ErrNotFound, requests: 1}.by(status(403), status(200)),
+		refusal{name: "gone", want: fs.ErrNotExist, requests: 1}.by(status(410), status(200)),
+		refusal{name: "always 500", requests: 5}.by(status(500), status(200)),
+		refusal{name: "who are you", requests: 1}.by(status(401), status(200)),
+		refusal{name: "encoded", requests: 1}.by(encoded("gzip"), encoded("identity")),
+		refusal{name: "a range that nobody asked for", requests: 1}.by(status(206), status(200)),
+	}
+}
+
+func TestDownloadRefuses(t *testing.T) {
+	data := random(300_000)
+	for _, c := range refusals(data) {
 		t.Run(c.name, func(t *testing.T) {
 			s := newServer(t, data)
-			s.handle = c.handle
+			s.handle = c.evil
 			dst := part1(t)
 			disk := limited{Disk: durable.OS(), t: t, limit: c.limit}
 			err := open(t, s.URL, quick).Download(t.Context(), disk, want(data), dst, nil)
-			if err == nil || c.err != nil && !errors.Is(err, c.err) {
-				t.Errorf("got %v, want %v", err, c.err)
+			if err == nil || c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
 			}
 			if n, _ := s.count(); n != c.requests {
 				t.Errorf("%d requests, want %d", n, c.requests)
@@ -125,6 +150,11 @@ func TestDownloadRefuses(t *testing.T) {
 				mustBeGone(t, dst)
 			} else if info, err := os.Stat(dst); err != nil || info.Size() != 0 {
 				t.Errorf("kept of another file: %v, %v", info, err)
+			}
+			twin := newServer(t, data)
+			twin.handle = c.twin
+			if err := open(t, twin.URL, quick).Download(t.Context(), durable.OS(), want(data), part1(t), nil); err != nil {
+				t.Errorf("the twin is refused: %v", err)
 			}
 		})
 	}
