@@ -23,7 +23,8 @@ const (
 	maxNotesBytes    = 16 << 10
 	maxYankedBytes   = 1 << 10
 	maxMinisigBytes  = 2 << 10
-	maxNameBytes     = 128
+	maxNameBytes     = 100 // of a version or a file: a host's store takes no more
+	maxPathBytes     = 256
 	maxArtifactBytes = 16 << 30
 	maxProtocol      = 1 << 20
 	maxEpoch         = 1<<53 - 1 // what every JSON reader represents exactly
@@ -73,7 +74,7 @@ func CheckVersion(version string) error {
 
 // checkPath reports whether a target path is allowed.
 func checkPath(path string) error {
-	if len(path) > 2*maxNameBytes || !pathRule.MatchString(path) || strings.Contains(path, "..") ||
+	if len(path) > maxPathBytes || !pathRule.MatchString(path) || strings.Contains(path, "..") ||
 		strings.Contains(path, "//") || strings.HasSuffix(path, "/") {
 		return fmt.Errorf("%w: %q", ErrPath, path)
 	}
@@ -201,7 +202,7 @@ func (a Artifact) check() error {
 	switch {
 	case !platformRule.MatchString(a.OS) || !platformRule.MatchString(a.Arch):
 		return fmt.Errorf("%w: platform %q/%q", ErrDocument, a.OS, a.Arch)
-	case len(a.Name) > maxNameBytes || !fileRule.MatchString(a.Name):
+	case len(a.Name) > maxNameBytes || !fileRule.MatchString(a.Name) || archive.CheckPath(a.Name) != nil:
 		return fmt.Errorf("%w: file name %q", ErrDocument, a.Name)
 	case a.SizeBytes < 1 || a.SizeBytes > maxArtifactBytes:
 		return fmt.Errorf("%w: size of %d bytes, 1 to %d allowed", ErrDocument, a.SizeBytes, int64(maxArtifactBytes))
