@@ -85,7 +85,7 @@ type member struct {
 	targets []*relay.Target   // proxy mode: in the order of site.proxies
 	asked   bool              // its end was ordered; guarded by site.mu
 	judge   *probe.Judge      // of its probation; used by Watch alone
-	heavy   int               // looks in a row at which it took too much memory; used by Watch alone
+	heavy   streak            // looks in a row at which it took too much memory; used by Watch alone
 
 	mu         sync.Mutex
 	accepting  bool

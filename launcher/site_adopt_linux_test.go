@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -90,6 +92,39 @@ func TestWatchKeepsTheSpareAlive(t *testing.T) {
 		t.Error(err)
 	}
 	g.answers(two)
+}
+
+// The end of a candidate is the verdict at once, also when a question about it is under way that nobody answers.
+func TestDeathEndsAQuestion(t *testing.T) {
+	asked := filepath.Join(t.TempDir(), "asked")
+	g := newGround(t, func(c *Config) {
+		c.Health.Probe, c.Health.Timeout = "exec", time.Hour
+		c.Health.Command = []string{"/bin/sh", "-c", "[ ! -e " + asked + ".wait ] || { : > " + asked + "; exec sleep 3600; }"}
+	})
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.forward(two)
+	g.must(os.WriteFile(asked+".wait", nil, 0o600))
+	watched := make(chan error, 1)
+	go func() {
+		watched <- g.Watch(t.Context(), updater.Watch{Candidate: two, Baseline: one, Remaining: time.Hour, Tick: func(time.Duration) {}})
+	}()
+	g.until("a question", func() bool { _, err := os.Stat(asked); return err == nil })
+	g.signal(two, syscall.SIGKILL)
+	var err error
+	g.until("the verdict", func() bool {
+		select {
+		case err = <-watched:
+			return true
+		default:
+			return false
+		}
+	})
+	var bad interface{ Unwrap() error }
+	if !errors.As(err, &bad) || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("the verdict is %v", err)
+	}
+	g.answers(one)
 }
 
 // Many short stretches of watching are one probation: three failed probes in a row are seen across them.

@@ -20,13 +20,22 @@ func (s *site) Watch(ctx context.Context, w updater.Watch) error {
 	if m == nil || s.died(w.Candidate) {
 		return updater.Bad(fmt.Errorf("%s does not stay up in probation: %s", w.Candidate.Number, s.Evidence(w.Candidate).Exit))
 	}
-	watched, cancel := context.WithCancel(ctx)
+	watched, cancel := context.WithCancelCause(ctx)
 	var help sync.WaitGroup
 	help.Go(func() { s.standBy(watched, w) })
+	help.Go(func() { // the end of the process also ends a question under way
+		select {
+		case <-m.proc.Done():
+			cancel(errGone)
+		case <-watched.Done():
+		}
+	})
 	err := s.judge(watched, w, m)
-	cancel()
+	cancel(nil)
 	help.Wait()
-	if err != nil {
+	if errors.Is(err, errGone) {
+		return updater.Bad(fmt.Errorf("%s in probation: %s", m.name(), m.proc.Exit()))
+	} else if err != nil {
 		return err
 	}
 	return s.pass(m)
@@ -61,34 +70,14 @@ func (s *site) pass(m *member) error {
 	return nil
 }
 
-// observe asks again and again until the probation is over.
+// observe looks again and again until the probation is over.
 func (s *site) observe(ctx context.Context, w updater.Watch, m *member) error {
-	left, last, told := w.Remaining, time.Now(), time.Now()
-	tick := time.NewTicker(min(s.tuned().Health.Interval, time.Second))
-	defer tick.Stop()
-	for { // the first question comes at once: a stretch may be shorter than a tick
-		if err := s.compare(ctx, m, s.waiting(w.Baseline)); err != nil {
-			return err
-		}
-		now := time.Now()
-		left -= now.Sub(last) // the monotonic clock: neither a set clock nor a suspended machine counts
-		last = now
-		if left <= 0 && m.judge.Well() && s.seenEnough(w, m) {
-			return nil
-		}
-		if now.Sub(told) >= time.Second {
-			told = now
-			w.Tick(max(left, 0))
-		}
-		select {
-		case <-ctx.Done():
-			w.Tick(max(left, 0))
-			return context.Cause(ctx)
-		case <-m.proc.Done():
-			return updater.Bad(fmt.Errorf("%s in probation: %s", m.name(), m.proc.Exit()))
-		case <-tick.C:
-		}
-	}
+	return rounds{
+		pause:  min(s.tuned().Health.Interval, longestPause),
+		look:   func(ctx context.Context) error { return s.compare(ctx, m, s.waiting(w.Baseline)) },
+		passed: func() bool { return m.judge.Well() && s.seenEnough(w, m) },
+		tick:   w.Tick,
+	}.run(ctx, w.Remaining)
 }
 
 // standBy keeps the version to go back to alive beside the candidate, ready to take over.
@@ -184,14 +173,21 @@ func (s *site) weigh(m, base *member) error {
 	}
 	most := int64(p.MemoryMB) << 20
 	takes := m.proc.Memory()
-	if takes <= most || base != nil && base.proc.Memory() > most {
-		m.heavy = 0
-		return nil
-	}
-	if m.heavy++; m.heavy < p.Fall {
+	if !m.heavy.add(takes > most && (base == nil || base.proc.Memory() <= most), p.Fall) {
 		return nil
 	}
 	return fmt.Errorf("%w: %d MiB, and probation.memory_mb is %d", errHeavy, takes>>20, p.MemoryMB)
+}
+
+// streak counts looks in a row.
+type streak int
+
+// add counts one more look, or none any more, and says whether there are most of them by now.
+func (s *streak) add(one bool, most int) bool {
+	if *s++; !one {
+		*s = 0
+	}
+	return int(*s) >= most
 }
 
 // seenEnough says whether the candidate has met enough of the world to be believed: it answered MinRequests,
