@@ -3,9 +3,11 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
+	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 // A good release takes over and no client of any kind loses a request.
@@ -60,22 +62,31 @@ func TestBadHealthRollsBackWithoutLoss(t *testing.T) {
 	}
 }
 
-// Every other way for a release to be bad leads to the right verdict, with nothing lost before the switch.
+// Every other way for a release to be bad leads to the right verdict within its stated time, with nothing lost before
+// the switch.
 func TestBadReleases(t *testing.T) {
+	const ready, look, fall = 2 * time.Second, 500 * time.Millisecond, 3 // of the configuration below
 	for _, tc := range []struct {
-		fault string
-		exit  int
-		says  string
+		fault  string
+		exit   int
+		says   string
+		stated time.Duration // see docs/OPERATIONS.md, and the time after which the fault begins
 	}{
-		{"never-ready", 14, "did not become ready in time"},
-		{"ready-then-die:0s", 14, "exit code 1"},
-		{"500s:0s", 20, "5xx"},
-		{"hang:300ms", 20, "1.1.0"},
-		{"exit0:300ms", 20, "exit code 0"},
-		{"flap", 20, "probes"},
+		{"never-ready", 14, "did not become ready in time", ready + look},
+		{"never-healthy", 14, "status 503", 2*ready + look},
+		{"ready-then-die:0s", 14, "exit code 1", 0},
+		{"exit:300ms", 20, "exit code 1", 300 * time.Millisecond},
+		{"exit0:300ms", 20, "exit code 0", 300 * time.Millisecond},
+		{"health-fail:300ms", 20, "3 probes in a row failed", 300*time.Millisecond + (fall+1)*look},
+		{"hang:300ms", 20, "no answer within 500ms", 300*time.Millisecond + (fall+1)*look},
+		{"flap:0s", 20, "it flaps: 6 of the last 12 probes failed", (4*fall + 1) * look},
+		{"500s:0s", 20, "5xx", 2*time.Second + 2*look}, // of 16 clients that ask every 50 ms
 	} {
 		t.Run(strings.Map(plainName, tc.fault), func(t *testing.T) {
-			s := launched(t, stage.Options{Config: map[string]string{"health": "interval = \"100ms\"\ngood = 3\nready_timeout = \"2s\"\ntimeout = \"500ms\"\n"}})
+			s := launched(t, stage.Options{Config: map[string]string{
+				"health":    "interval = \"100ms\"\ngood = 3\nready_timeout = \"2s\"\ntimeout = \"500ms\"\n",
+				"probation": "time = \"10m\"\n", // a verdict at its end would not be met
+			}})
 			r := underLoad(t, s, load.Options{Workers: map[load.Class]int{load.KeepAlive: 8, load.Fresh: 8}}, func(*load.Load) {
 				publish(t, s, "1.1.0", example(t, "1.1.0", tc.fault))
 				if out := operator(t, s, tc.exit, "update", "--now", "--follow"); !strings.Contains(out, tc.says) {
@@ -88,6 +99,30 @@ func TestBadReleases(t *testing.T) {
 			if st := status(t, s); st.Active.Number != "1.0.0" {
 				t.Errorf("active %v, want 1.0.0", st.Active)
 			}
+			phase := journal.Probation
+			if tc.exit == 14 {
+				phase = journal.Warming
+			}
+			took := judged(t, s, phase, tc.stated)
+			if tc.fault == "never-ready" && took < ready {
+				t.Errorf("turned away after %s, it had %s to become ready", took, ready)
+			}
 		})
 	}
+}
+
+// slack is what a machine that has other work may add to a stated time.
+const slack = 10 * time.Second
+
+// judged demands that 1.1.0 was turned away in a phase, for a fault of its own, and by the launcher's own record
+// within the stated time, and returns how long it took.
+func judged(t *testing.T, s *stage.Stage, phase journal.Phase, stated time.Duration) time.Duration {
+	t.Helper()
+	e := last(t, s)
+	took := time.Duration(e.Millis[phase]) * time.Millisecond
+	t.Logf("turned away after %s in %s, stated are %s", took, e.Failed, stated)
+	if e.To != "1.1.0" || e.Failed != phase || e.Verdict != journal.Bad || took > stated+slack {
+		t.Errorf("history says %+v, want 1.1.0 to be found bad in %s within %s and %s", e, phase, stated, slack)
+	}
+	return took
 }

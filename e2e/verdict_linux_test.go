@@ -16,6 +16,7 @@ import (
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
 	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/updater"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
@@ -24,7 +25,8 @@ import (
 func TestMemoryGrowth(t *testing.T) {
 	for limit, code := range map[int]int{100: 20, 0: 0} {
 		t.Run(fmt.Sprintf("limit %d", limit), func(t *testing.T) {
-			s := launched(t, quick(map[string]string{"probation": fmt.Sprintf("time = \"3s\"\nmin_requests = 0\nmemory_mb = %d\n", limit)}))
+			probation := map[int]string{20: "10m", 0: "3s"}[code]
+			s := launched(t, quick(map[string]string{"probation": fmt.Sprintf("time = %q\nmin_requests = 0\nmemory_mb = %d\n", probation, limit)}))
 			publish(t, s, "1.1.0", example(t, "1.1.0", "grow"))
 			r := underLoad(t, s, some, func(*load.Load) {
 				out := operator(t, s, code, "update", "--now", "--follow")
@@ -35,6 +37,10 @@ func TestMemoryGrowth(t *testing.T) {
 			nothingLost(t, r)
 			if q := status(t, s).Quarantine; len(q) > 0 != (code != 0) {
 				t.Errorf("quarantine %v", q)
+			}
+			if code == 20 {
+				const grows, looks = time.Second, 4 * 2 * time.Second // fall + 1 of health.timeout by default
+				judged(t, s, journal.Probation, grows+looks)
 			}
 		})
 	}
@@ -47,6 +53,9 @@ func TestStartLongerThanProbation(t *testing.T) {
 	r := underLoad(t, s, some, func(*load.Load) { operator(t, s, 0, "update", "--now", "--follow") })
 	nothingLost(t, r)
 	serving(t, s, "1.1.0")
+	if e := last(t, s); e.Outcome != updater.Committed || e.Millis[journal.Warming] < 1500 || e.Millis[journal.Probation] < 300 {
+		t.Errorf("history says %+v, want 1.5 s to start and then 300 ms of probation", e)
+	}
 }
 
 // A health check that is answered by a process that is not the release's own counts for nothing: a release that only
@@ -86,6 +95,10 @@ func TestReadyFromTheWrongProcess(t *testing.T) {
 			t.Errorf("the other process was asked %d times", asked.Load())
 		}
 	})
+	const ready, timeout = 3 * time.Second, 2 * time.Second
+	if took := judged(t, s, journal.Warming, ready+timeout); took < ready {
+		t.Errorf("turned away after %s, it had %s to become ready", took, ready)
+	}
 	if st := status(t, s); len(st.Quarantine) != 1 {
 		t.Errorf("quarantine %v", st.Quarantine)
 	}

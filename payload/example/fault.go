@@ -16,7 +16,7 @@ import (
 )
 
 // kinds are the faults that a release can have; see the documentation of the command.
-var kinds = []string{"", "exit", "exit0", "hang", "never-ready", "ready-then-die", "flap", "500s", "health-fail", "slow-start", "grow", "torn", "keep-lease"}
+var kinds = []string{"", "exit", "exit0", "hang", "never-ready", "never-healthy", "ready-then-die", "flap", "500s", "health-fail", "slow-start", "grow", "torn", "keep-lease"}
 
 // faults is how this release is bad.
 type faults struct {
@@ -25,6 +25,7 @@ type faults struct {
 	active atomic.Bool // the time has come
 	begun  atomic.Bool
 	served atomic.Int64
+	asked  atomic.Int64 // for its health since then
 	hoard  [][]byte
 }
 
@@ -112,9 +113,9 @@ func (f *faults) health() error {
 	switch {
 	case f.is("hang"):
 		select {}
-	case f.is("health-fail"):
-		return errors.New("health-fail: the fault of this release")
-	case f.kind == "flap" && time.Now().Unix()%2 == 0:
+	case f.is("health-fail"), f.kind == "never-healthy":
+		return errors.New(f.kind + ": the fault of this release")
+	case f.is("flap") && f.asked.Add(1)%2 == 1:
 		return errors.New("flap: the fault of this release")
 	}
 	return nil

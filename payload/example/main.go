@@ -36,8 +36,9 @@
 //	exit0:t           ends with code 0, t after accept
 //	hang:t            answers no request any more, t after accept (health included), and ignores SIGTERM
 //	never-ready       starts, but never says that it is ready
+//	never-healthy     says that it is ready, and health answers 503
 //	ready-then-die:t  ends with code 1, t after it said that it is ready
-//	flap              health fails in every other second
+//	flap:t            every other answer of its health is a 503, t after accept
 //	500s:t            every public answer is a 500, t after accept; health stays good
 //	health-fail:t     health answers 503, t after accept; public answers stay good
 //	slow-start:t      is ready only after t
