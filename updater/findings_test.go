@@ -231,3 +231,29 @@ func TestInterruptedLookSaysNothing(t *testing.T) {
 		r.until("the answer", func() bool { return !r.u.Status().LastCheck.IsZero() })
 	})
 }
+
+// A repository that does not answer holds up the watch over a candidate for askLimit and no longer.
+func TestLookInProbationIsBounded(t *testing.T) {
+	in(t, []int{1}, []int{2}, func(t *testing.T, r *rig) {
+		var looks int
+		var took time.Duration
+		r.u.Poll = 2 * time.Second
+		r.on = func(ctx context.Context, step string, _ Version) {
+			if step == "check" && r.phase() == journal.Probation {
+				begun := time.Now()
+				<-ctx.Done()
+				looks, took = looks+1, time.Since(begun)
+			}
+		}
+		r.launch()
+		r.reach(journal.Probation)
+		r.until("a look at the channel", func() bool { return looks > 0 })
+		if took != askLimit {
+			t.Errorf("the candidate was not watched for %s, want %s", took, askLimit)
+		}
+		r.sick["watch "+version(2).Number] = Bad(errExit)
+		if e := r.rest(1); e.Outcome != RolledBack {
+			t.Errorf("ended %+v", e)
+		}
+	})
+}

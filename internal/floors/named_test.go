@@ -13,30 +13,33 @@ var (
 	declared = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
 )
 
-// Every test that docs/THREATS.md calls a proof exists, in the package that it is said to be in: the one in backquotes
+// Every test that a document calls a proof exists, in the package that it is said to be in: the one in backquotes
 // that comes last before it.
 func TestNamedTestsExist(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "THREATS.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests, where, count := declaredTests(t), "", 0
-	for i, line := range strings.Split(string(text), "\n") {
-		for _, word := range quoted.FindAllString(line, -1) {
-			if dir := strings.Trim(word, "`"); dir != word {
-				if tests[dir] != nil {
-					where = dir
+	tests := declaredTests(t)
+	for name, least := range map[string]int{"THREATS.md": 100, "OPERATIONS.md": 20} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		where, count := "", 0
+		for i, line := range strings.Split(string(text), "\n") {
+			for _, word := range quoted.FindAllString(line, -1) {
+				if dir := strings.Trim(word, "`"); dir != word {
+					if tests[dir] != nil {
+						where = dir
+					}
+					continue
 				}
-				continue
-			}
-			count++
-			if !tests[where][word] {
-				t.Errorf("THREATS.md:%d: no %s in package %s", i+1, word, where)
+				count++
+				if !tests[where][word] {
+					t.Errorf("%s:%d: no %s in package %s", name, i+1, word, where)
+				}
 			}
 		}
-	}
-	if count < 100 {
-		t.Errorf("THREATS.md names %d tests", count)
+		if count < least {
+			t.Errorf("%s names %d tests", name, count)
+		}
 	}
 }
 

@@ -2,12 +2,14 @@ package child
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
@@ -113,6 +115,20 @@ func TestExtendIsBounded(t *testing.T) {
 	}
 	if len(p.status) > maxText+3 || p.isReady {
 		t.Errorf("status of %d bytes, ready %v", len(p.status), p.isReady)
+	}
+}
+
+// Who says nothing is given up at ready_timeout from the start and not a moment later, or when its own extension is over.
+func TestReadyIsBounded(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": time.Minute, "EXTEND_TIMEOUT_USEC=300000000": 5 * time.Minute, "EXTEND_TIMEOUT_USEC=9000000000": extendLimit} {
+		synctest.Test(t, func(t *testing.T) {
+			h := &Host{ctx: t.Context()}
+			p := h.process(Spec{ReadyTimeout: time.Minute}, record{})
+			p.notified(text)
+			if _, err := p.Ready(t.Context()); !errors.Is(err, ErrNotReady) || time.Since(p.began) != want {
+				t.Errorf("%q: given up after %s: %v", text, time.Since(p.began), err)
+			}
+		})
 	}
 }
 

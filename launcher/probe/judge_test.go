@@ -145,6 +145,50 @@ func TestJudgeOfAnswers(t *testing.T) {
 	}
 }
 
+// However a candidate flaps: when half of its answers in 4*Fall rounds are bad, these are enough for a verdict, and when
+// neither so many nor Fall in a row are, they are not.
+func TestJudgeIsNeverLate(t *testing.T) {
+	const fall = 3
+	for pattern := range 1 << (4 * fall) {
+		j, base, condemned := NewJudge(Rules{Fall: fall}), Result{OK: true}, 0
+		for range 4 * fall { // it was well before
+			if err := j.Feed(Result{OK: true}, &base, wire.Stats{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		failed, row, most := 0, 0, 0
+		for n := range 4 * fall {
+			bad := pattern>>n&1 == 1
+			if row++; bad {
+				failed++
+			} else {
+				row = 0
+			}
+			most = max(most, row)
+			if j.Feed(Result{OK: !bad}, &base, wire.Stats{}) != nil && condemned == 0 {
+				condemned = n + 1
+			}
+		}
+		if (condemned > 0) != (2*failed >= 4*fall || most >= fall) {
+			t.Errorf("answers %012b: verdict in round %d", pattern, condemned)
+		}
+	}
+}
+
+// Shares are compared from the 20th answer of each on, in the round that sees it.
+func TestJudgeCountsAnswers(t *testing.T) {
+	for _, rate := range []int{1, 5, 19, 20, 1000} {
+		synctest.Test(t, func(t *testing.T) {
+			n, err := play(NewJudge(Rules{Errors: 0.05, Baseline: wire.Stats{Requests: 20}}), 100, func(n int) round {
+				return round{candidate: true, baseline: true, stats: wire.Stats{Requests: uint64(rate * n), Errors5xx: uint64(rate * n)}}
+			})
+			if want := (20+rate-1)/rate + 1; n != want { // the first round has none
+				t.Errorf("%d answers a round: verdict in round %d, want %d: %v", rate, n, want, err)
+			}
+		})
+	}
+}
+
 // Chance must not condemn: with few answers one error more is a large share.
 func TestJudgeAllowsForChance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -64,9 +64,10 @@ func TestReadyGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
+		begun := time.Now()
 		told, err := ready(ctx, script(never), asking{interval: time.Second, good: 1})
-		if !errors.Is(err, ErrNeverHealthy) || !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("at the deadline: %v", err)
+		if !errors.Is(err, ErrNeverHealthy) || !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) != 30*time.Second {
+			t.Errorf("at the deadline: %v after %s", err, time.Since(begun))
 		}
 		if len(told) != maxTranscript || time.Since(told[0].At) > 40*time.Second {
 			t.Errorf("transcript of %d", len(told))
