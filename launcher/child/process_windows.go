@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -45,8 +44,8 @@ func canRun(s Spec) error {
 	return nil
 }
 
-// spawn makes the process of p in a job of its own and with a hidden console. It is made suspended and let
-// go inside the job, so that nothing it starts can be outside. It inherits what is listed and nothing else.
+// spawn makes the process of p in a job of its own and with a hidden console, so that nothing it starts can be outside,
+// and lets it go when we know it.
 func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -57,7 +56,7 @@ func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 	if err != nil {
 		return nil, err
 	}
-	inherited, tokenAt := []syscall.Handle{syscall.Handle(job)}, ""
+	inherited, tokenAt := []windows.Handle{job}, ""
 	if p.spec.Kind == SDK {
 		r, err := tokenPipe(secret)
 		if err != nil {
@@ -65,29 +64,25 @@ func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 			return nil, err
 		}
 		defer windows.CloseHandle(r)
-		inherited, tokenAt = append(inherited, syscall.Handle(r)), strconv.FormatUint(uint64(r), 10)
+		inherited, tokenAt = append(inherited, r), strconv.FormatUint(uint64(r), 10)
 	}
-	sys := &syscall.SysProcAttr{}
-	if u := p.spec.User; u != nil {
-		sys = u.attr()
-	}
-	sys.CreationFlags = windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW
-	h := &handle{job: job}
-	err = lendSockets(p.spec.Listeners, nil, func(sockets []syscall.Handle) error {
-		sys.AdditionalInheritedHandles = append(inherited, sockets...)
-		attr := &syscall.ProcAttr{
-			Dir: p.spec.Dir, Env: p.environment(tokenAt, handleValues(p.spec.Listeners, sockets)),
-			Files: []uintptr{null.Fd(), out.Fd(), out.Fd()}, Sys: sys,
-		}
-		pid, proc, err := syscall.StartProcess(p.spec.Path, append([]string{p.spec.Path}, p.spec.Args...), attr)
-		h.pid, h.proc = pid, windows.Handle(proc)
+	std := [3]windows.Handle{windows.Handle(null.Fd()), windows.Handle(out.Fd()), windows.Handle(out.Fd())}
+	var made *windows.ProcessInformation
+	err = lendSockets(p.spec.Listeners, nil, func(sockets []windows.Handle) (err error) {
+		env := p.environment(tokenAt, handleValues(p.spec.Listeners, sockets))
+		made, err = create(p, env, std, append(inherited, sockets...), job)
 		return err
 	})
 	if err != nil {
 		_ = windows.CloseHandle(job) // empty
 		return nil, err
 	}
-	if err := h.enter(); err != nil {
+	defer windows.CloseHandle(made.Thread)
+	h := &handle{pid: int(made.ProcessId), proc: made.Process, job: job}
+	if h.start, err = creationTime(h.proc); err == nil {
+		_, err = windows.ResumeThread(made.Thread)
+	}
+	if err != nil {
 		h.kill()
 		h.close()
 		return nil, err
@@ -96,35 +91,24 @@ func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 }
 
 // lendSockets calls do with the handles of all listeners, none of which can be closed meanwhile.
-func lendSockets(ls []Listener, sockets []syscall.Handle, do func([]syscall.Handle) error) error {
+func lendSockets(ls []Listener, sockets []windows.Handle, do func([]windows.Handle) error) error {
 	if len(ls) == 0 {
 		return do(sockets)
 	}
 	var err error
 	cerr := ls[0].Conn.Control(func(fd uintptr) {
-		err = lendSockets(ls[1:], append(sockets, syscall.Handle(fd)), do)
+		err = lendSockets(ls[1:], append(sockets, windows.Handle(fd)), do)
 	})
 	return errors.Join(cerr, err)
 }
 
 // handleValues prints inherited listeners as in wire.EnvListen. A handle has the same value in the child.
-func handleValues(ls []Listener, sockets []syscall.Handle) string {
+func handleValues(ls []Listener, sockets []windows.Handle) string {
 	var parts []string
 	for i, l := range ls {
 		parts = append(parts, l.Name+"="+strconv.FormatUint(uint64(sockets[i]), 10))
 	}
 	return strings.Join(parts, ",")
-}
-
-// enter puts the suspended process into its job and lets it run.
-func (h *handle) enter() (err error) {
-	if h.start, err = creationTime(h.proc); err != nil {
-		return err
-	}
-	if err := windows.AssignProcessToJobObject(h.job, h.proc); err != nil {
-		return os.NewSyscallError("AssignProcessToJobObject", err)
-	}
-	return resumeThreads(uint32(h.pid))
 }
 
 // jobName belongs to the record, so that the next launcher finds the job.
@@ -159,29 +143,6 @@ func tokenPipe(secret token) (windows.Handle, error) {
 		return 0, err
 	}
 	return r, nil
-}
-
-func resumeThreads(pid uint32) error {
-	snapshot, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPTHREAD, 0)
-	if err != nil {
-		return os.NewSyscallError("CreateToolhelp32Snapshot", err)
-	}
-	defer windows.CloseHandle(snapshot)
-	entry := windows.ThreadEntry32{}
-	entry.Size = uint32(unsafe.Sizeof(entry))
-	for err = windows.Thread32First(snapshot, &entry); err == nil; err = windows.Thread32Next(snapshot, &entry) {
-		if entry.OwnerProcessID != pid {
-			continue
-		}
-		thread, err := windows.OpenThread(windows.THREAD_SUSPEND_RESUME, false, entry.ThreadID)
-		if err != nil {
-			return os.NewSyscallError("OpenThread", err)
-		}
-		_, err = windows.ResumeThread(thread)
-		_ = windows.CloseHandle(thread) // it only resumed
-		return os.NewSyscallError("ResumeThread", err)
-	}
-	return os.NewSyscallError("Thread32Next", err)
 }
 
 func creationTime(proc windows.Handle) (uint64, error) {
