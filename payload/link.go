@@ -45,7 +45,7 @@ type link struct {
 
 func newLink(p *program) *link { return &link{p: p} }
 
-// run keeps the wire up while the process lives. The process does not need it to serve.
+// run keeps the wire up until the program has drained. The process does not need it to serve.
 func (l *link) run() {
 	pause, known := firstPause, time.Now()
 	for {
@@ -55,7 +55,11 @@ func (l *link) run() {
 		if time.Since(known) > orphan {
 			go l.p.drain(defaultGrace)
 		}
-		time.Sleep(pause/2 + rand.N(pause)) // many payloads lose the same launcher at once
+		select {
+		case <-l.p.done:
+			return
+		case <-time.After(pause/2 + rand.N(pause)): // many payloads lose the same launcher at once
+		}
 		pause = min(2*pause, lastPause)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/turnstone-go/turnstone/internal/wire"
@@ -52,6 +53,24 @@ func TestOrphanEndsItself(t *testing.T) {
 	if err := p.ended(); err != nil {
 		t.Error(err)
 	}
+}
+
+// The bound is a quarter of an hour, as the documents say: until then it serves, and soon after it has drained.
+func TestOrphanHasAQuarterOfAnHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, begun := newProgram(environment{wire: filepath.Join(t.TempDir(), "nobody")}, nil), time.Now()
+		go p.link.run()
+		time.Sleep(15 * time.Minute)
+		select {
+		case <-p.done:
+			t.Errorf("it has ended after %s", time.Since(begun))
+		default:
+		}
+		<-p.done
+		if took := time.Since(begun); took > 15*time.Minute+2*lastPause {
+			t.Errorf("it has ended after %s", took)
+		}
+	})
 }
 
 func TestLeaseNeverOverlaps(t *testing.T) {
