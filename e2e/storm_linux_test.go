@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,13 +22,18 @@ func TestKillStorm(t *testing.T) {
 	if testing.Short() {
 		t.Skip("hundreds of deaths take minutes; -short was given")
 	}
-	for name, rage := range map[string]func(*testing.T, *storm){
-		"good": stormOfGood, "bad": stormOfBad, "again": stormInRecovery, "random": stormAtRandom, "payload": stormOfPayloads,
+	for name, c := range map[string]struct {
+		kind kind
+		rage func(*testing.T, *storm)
+	}{
+		"good": {handoff, stormOfGood}, "bad": {handoff, stormOfBad}, "again": {handoff, stormInRecovery},
+		"random": {handoff, stormAtRandom}, "payload": {handoff, stormOfPayloads},
+		"proxy": {proxy, stormOfProxy}, "activation": {activation, stormOfActivation},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := stormy(t)
-			rage(t, h)
+			h := stormy(t, c.kind)
+			c.rage(t, h)
 			h.over(t)
 		})
 	}
@@ -36,7 +43,7 @@ func stormOfGood(t *testing.T, h *storm) {
 	for _, p := range []journal.Phase{journal.Idle, journal.Warming, journal.Switching, journal.Probation, journal.Retiring} {
 		h.until(t, p, forward, back)
 	}
-	h.moments(t, journal.Switching, forward, back)
+	h.moments(t, journal.Switching, 200*time.Microsecond, forward, back)
 	next := h.fresh(t)
 	for _, p := range []journal.Phase{journal.Fetching, journal.Staging} {
 		for n := range 10 {
@@ -53,15 +60,15 @@ func stormOfBad(t *testing.T, h *storm) {
 	} {
 		h.until(t, p, astray)
 	}
-	h.moments(t, journal.Reverting, astray)
+	h.moments(t, journal.Reverting, 200*time.Microsecond, astray)
 }
 
-// moments dies in the time in which traffic moves, of which the disk sees little.
-func (h *storm) moments(t *testing.T, phase journal.Phase, moves ...func() move) {
+// moments dies in the time in which traffic moves, of which the disk sees little, at 15 moments that are a step apart.
+func (h *storm) moments(t *testing.T, phase journal.Phase, step time.Duration, moves ...func() move) {
 	t.Helper()
-	for after := time.Duration(0); after < 3*time.Millisecond; after += 200 * time.Microsecond {
+	for n := range 15 {
 		for _, m := range moves {
-			point := fmt.Sprintf("%s+%s", phase, after)
+			point := fmt.Sprintf("%s+%s", phase, time.Duration(n)*step)
 			h.round(t, m(), point, "")
 			h.unhurt(t, point)
 		}
@@ -146,3 +153,21 @@ func (h *storm) slay(t *testing.T, p control.Process) {
 	h.load.Crashed(time.Now())
 	h.deaths++
 }
+
+// seeded is a source of chance that a failure can be repeated with.
+func seeded(t *testing.T) *source {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("STORM_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("STORM_SEED=%d", seed)
+	return &source{rand.New(rand.NewPCG(seed, 0))}
+}
+
+type source struct{ *rand.Rand }
+
+func (s *source) N(d time.Duration) time.Duration { return time.Duration(s.Int64N(int64(d))) }

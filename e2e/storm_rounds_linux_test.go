@@ -3,7 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,9 +33,13 @@ var stormProgram = sync.OnceValues(func() (string, error) {
 // storm is one host in it.
 type storm struct {
 	*stage.Stage
+	kind    kind
 	machine *stage.Machine // of a launcher for Windows
 	plan    string         // the file that says where to die
 	load    *load.Load
+
+	active string         // at the end of the last round
+	seen   map[string]int // answers of each version by then
 
 	releases, rounds, deaths int
 }
@@ -44,6 +48,7 @@ type storm struct {
 type move struct {
 	verb string
 	req  control.Request
+	to   string // what it leads to, or tries to
 	ends func(active string, turned []journal.Mark) bool
 }
 
@@ -54,75 +59,15 @@ func onVersion(number string) func(string, []journal.Mark) bool {
 // The moves of a storm: 1.1.0 is good, 1.2.0 fails its probes as soon as it serves. All ends are in idle.
 
 func forward() move {
-	return move{"update", control.Request{Version: "1.1.0", Now: true}, onVersion("1.1.0")}
+	return move{"update", control.Request{Version: "1.1.0", Now: true}, "1.1.0", onVersion("1.1.0")}
 }
 
-func back() move { return move{"rollback", control.Request{}, onVersion("1.0.0")} }
+func back() move { return move{"rollback", control.Request{}, "1.0.0", onVersion("1.0.0")} }
 
 func astray() move {
-	return move{"update", control.Request{Version: "1.2.0", Now: true}, func(_ string, turned []journal.Mark) bool {
+	return move{"update", control.Request{Version: "1.2.0", Now: true}, "1.2.0", func(_ string, turned []journal.Mark) bool {
 		return slices.ContainsFunc(turned, func(m journal.Mark) bool { return m.Number == "1.2.0" })
 	}}
-}
-
-// stormy is a host that serves 1.0.0, is offered 1.1.0 and 1.2.0, and takes nothing without an order.
-func stormy(t *testing.T) *storm {
-	t.Helper()
-	mortal, err := stormProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := programs
-	p.Launcher = mortal
-	return stormOn(t, p, nil)
-}
-
-// stormOn is a host in a storm, on a Windows if there is a machine.
-func stormOn(t *testing.T, p stage.Programs, m *stage.Machine) *storm {
-	t.Helper()
-	s, err := stage.New(t.Context(), p, stage.Options{Machine: m, Config: map[string]string{
-		"health":    "interval = \"20ms\"\ngood = 2\nready_timeout = \"20s\"\n",
-		"probation": "time = \"150ms\"\nmin_requests = 0\n",
-		"drain":     "deadline = \"5s\"\nidle = \"200ms\"\nstream = \"5s\"\nkill = \"1s\"\n",
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &storm{Stage: s, machine: m, plan: filepath.Join(s.Home, "die")}
-	s.Env = []string{"LAUNCHER_DIE=" + h.plan}
-	program := func(version, fault string) string {
-		if m == nil {
-			return example(t, version, fault)
-		}
-		file, err := p.Example(t.Context(), version, fault)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	t.Cleanup(func() {
-		if h.load != nil {
-			h.load.Stop()
-		}
-		if t.Failed() {
-			log := s.Log()
-			t.Logf("the launcher's log:\n%s", log[max(0, len(log)-30<<10):])
-		}
-		if err := s.Close(); err != nil && m == nil { // else the launcher ends with the machine
-			t.Errorf("close the stage: %v", err)
-		}
-	})
-	publish(t, s, "1.0.0", program("1.0.0", ""))
-	launch(t, s)
-	serving(t, s, "1.0.0")
-	h.load = load.Start(load.Options{
-		Address: s.Listen, NoSlow: true, Pause: 20 * time.Millisecond,
-		Workers: map[load.Class]int{load.KeepAlive: 4, load.Fresh: 4, load.H2: 2, load.Stream: 2},
-	})
-	h.order(t, "pause", control.Request{})
-	publish(t, s, "1.1.0", program("1.1.0", ""))
-	publish(t, s, "1.2.0", program("1.2.0", "health-fail:0s"))
-	return h
 }
 
 func (h *storm) order(t *testing.T, verb string, req control.Request) {
@@ -161,7 +106,7 @@ func (h *storm) fresh(t *testing.T) func() move {
 			t.Fatal(err)
 		}
 		publish(t, h.Stage, number, file)
-		return move{"update", control.Request{Version: number, Now: true}, onVersion(number)}
+		return move{"update", control.Request{Version: number, Now: true}, number, onVersion(number)}
 	}
 }
 
@@ -207,8 +152,9 @@ func (h *storm) rests(t *testing.T, m move) bool {
 // recovers is what must hold while nobody is there, and then the next launcher.
 func (h *storm) recovers(t *testing.T, m move, point, again string) {
 	t.Helper()
+	died := h.Died()
 	st := h.legal(t, point)
-	flow(t, h.load, 20)
+	h.deserted(t)
 	if again != "" {
 		h.plans(t, again)
 		err := h.Launch(t.Context())
@@ -222,8 +168,29 @@ func (h *storm) recovers(t *testing.T, m move, point, again string) {
 		h.deaths++
 		st = h.legal(t, point+" and "+again)
 	}
-	launch(t, h.Stage)
+	h.relaunch(t, died)
 	h.resumed(t, m, st)
+}
+
+// deserted is what clients meet while there is no launcher: a payload that lives, and was not told to end, answers.
+func (h *storm) deserted(t *testing.T) {
+	t.Helper()
+	flow(t, h.load, 20) // what is lost counts too, and is judged later
+	if h.kind.servesOn {
+		eventually(t, "a payload serves on, or has ended", func() bool {
+			_, err := answer(t.Context(), h.Stage)
+			return err == nil || len(h.living(t)) == 0
+		})
+	}
+}
+
+// relaunch starts the next launcher, after one that died at that time.
+func (h *storm) relaunch(t *testing.T, died time.Time) {
+	t.Helper()
+	launch(t, h.Stage)
+	if h.kind.outage {
+		h.load.Outage(died, time.Now())
+	}
 }
 
 // resumed gives the order again if the launcher died before it was written down.
@@ -261,6 +228,23 @@ func (h *storm) settled(t *testing.T, m move, point string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("the right end of %s %s after %s", m.verb, m.req.Version, point), func() bool { return h.rests(t, m) })
 	h.sound(t, point)
+	h.only(t, m, point)
+}
+
+// only demands that nobody has answered in a move but the version before it and the one that it leads to, and each
+// with a whole answer.
+func (h *storm) only(t *testing.T, m move, point string) {
+	t.Helper()
+	r := h.load.Report()
+	for v, n := range r.Versions {
+		if n > h.seen[v] && v != h.active && v != m.to {
+			t.Errorf("after %s %s has given %d answers, in the way from %s to %s", point, v, n-h.seen[v], h.active, m.to)
+		}
+	}
+	if r.Nameless > 0 {
+		t.Errorf("by the time of %s %d answers named no version", point, r.Nameless)
+	}
+	h.seen, h.active = r.Versions, status(t, h.Stage).Active.Number
 }
 
 // sound is what must hold whenever no update is under way.
@@ -289,25 +273,39 @@ func (h *storm) sound(t *testing.T, point string) {
 	}
 }
 
-// living is every process that runs a version, by what Linux says of it.
+// living is every process of a version, by what Linux says of it: of its mark, or where Windows keeps that of its program.
 func (h *storm) living(t *testing.T) (pids []int) {
 	t.Helper()
-	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
+	all := running(t, h.Stage)
+	if h.machine != nil {
+		all = programsBelow(t, h.State()+"/store/")
 	}
-	for _, name := range all {
-		b, _ := os.ReadFile(name) // it may just have ended
-		program, _, _ := strings.Cut(string(b), "\x00")
-		if strings.Contains(strings.ReplaceAll(program, "\\", "/"), h.State()+"/store/") {
-			var pid int
-			if _, err := fmt.Sscanf(name, "/proc/%d/cmdline", &pid); err != nil {
-				t.Fatal(err)
-			}
+	for name, command := range all {
+		if pid, err := strconv.Atoi(name); err != nil {
+			t.Fatal(err)
+		} else if command != "" { // else it is about to end
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+// programsBelow is the command of every process whose program is in a folder of Linux, by its number.
+func programsBelow(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		b, _ := os.ReadFile(name) // it may just have ended
+		program, _, _ := strings.Cut(string(b), "\x00")
+		if strings.Contains(strings.ReplaceAll(program, "\\", "/"), dir) {
+			all[filepath.Base(filepath.Dir(name))] = program
+		}
+	}
+	return all
 }
 
 // unhurt demands that no client lost anything so far.
@@ -325,7 +323,13 @@ func (h *storm) unhurt(t *testing.T, point string) {
 // until walks through the points of a phase, move after move, until one is not reached.
 func (h *storm) until(t *testing.T, phase journal.Phase, moves ...func() move) {
 	t.Helper()
-	for n := 0; ; n++ {
+	h.upTo(t, math.MaxInt, phase, moves...)
+}
+
+// upTo is until for the first points of a phase.
+func (h *storm) upTo(t *testing.T, most int, phase journal.Phase, moves ...func() move) {
+	t.Helper()
+	for n := range most {
 		point := fmt.Sprintf("%s/%d", phase, n)
 		reached := false
 		for _, m := range moves { // all of them: they lead back to where we began
@@ -347,8 +351,8 @@ func (h *storm) journal() string { return filepath.Join(h.State(), "journal") }
 func (h *storm) over(t *testing.T) {
 	t.Helper()
 	r := h.load.Stop()
-	t.Logf("%d rounds, %d deaths, %d requests: %d refused, %d failed, %d retryable, %d cut by a crash, %d streams cut",
-		h.rounds, h.deaths, r.Requests, r.Refused, r.Failed, r.Retryable, r.CutByCrash, r.StreamsCut)
+	t.Logf("%d rounds, %d deaths, %d requests: %d refused, %d failed, %d retryable, %d cut by a crash, %d streams cut, %d lost while there was no launcher",
+		h.rounds, h.deaths, r.Requests, r.Refused, r.Failed, r.Retryable, r.CutByCrash, r.StreamsCut, r.Outage)
 }
 
 // random kills in so many moves, within that time of the order, and the next launcher too every other time.
@@ -370,30 +374,13 @@ func (h *storm) random(t *testing.T, rounds int, within time.Duration, dies func
 			stage.Wait(t.Context(), after)
 			dies()
 			h.deaths++
+			died := h.Died()
 			st := h.legal(t, after.String())
-			flow(t, h.load, 10)
-			launch(t, h.Stage)
+			h.deserted(t)
+			h.relaunch(t, died)
 			h.resumed(t, m, st)
 		}
 		h.settled(t, m, "a kill at random")
 		h.unhurt(t, "a kill at random")
 	}
 }
-
-// seeded is a source of chance that a failure can be repeated with.
-func seeded(t *testing.T) *source {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("STORM_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	t.Logf("STORM_SEED=%d", seed)
-	return &source{rand.New(rand.NewPCG(seed, 0))}
-}
-
-type source struct{ *rand.Rand }
-
-func (s *source) N(d time.Duration) time.Duration { return time.Duration(s.Int64N(int64(d))) }

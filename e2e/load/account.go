@@ -15,10 +15,12 @@ import (
 // Report is the account of a load.
 type Report struct {
 	Requests    int              `json:"requests"`
-	Refused     int              `json:"refused"`      // a connection was refused
-	Failed      int              `json:"failed"`       // cut on a fresh connection, or any broken answer
-	Retryable   int              `json:"retryable"`    // a reused connection died before the first answer byte
-	CutByCrash  int              `json:"cut_by_crash"` // was open when the serving process died
+	Refused     int              `json:"refused"`            // a connection was refused
+	Failed      int              `json:"failed"`             // cut on a fresh connection, or any broken answer
+	Retryable   int              `json:"retryable"`          // a reused connection died before the first answer byte
+	CutByCrash  int              `json:"cut_by_crash"`       // was open when the serving process died
+	Outage      int              `json:"outage,omitempty"`   // of any kind, while it was known that nobody takes connections
+	Nameless    int              `json:"nameless,omitempty"` // whole answers that name no version
 	OpenAt      []int            `json:"open_at_crash,omitempty"`
 	Idle        int              `json:"idle_retryable"`   // retryable losses of clients that were silent for longer than the grace
 	StreamsTold int              `json:"streams_told"`     // upgraded connections that the server ended with a goodbye
@@ -89,6 +91,8 @@ type book struct {
 	losses   []loss
 	ends     []End
 	crashes  []crash
+	outages  []outage
+	nameless int
 	worst    time.Duration
 	pace     pace
 }
@@ -101,6 +105,9 @@ type crash struct {
 	at   time.Time
 	open int
 }
+
+// outage is a time in which nobody takes connections.
+type outage struct{ from, to time.Time }
 
 // excuse is how long after a crash a connection that was open may take to show that it is dead.
 const excuse = time.Second
@@ -141,9 +148,11 @@ func (b *book) answered(class Class, took, slow time.Duration, version string) {
 	b.requests[class]++
 	if version != "" {
 		b.versions[version]++
+	} else if class != Stream { // a line of an echo is no request
+		b.nameless++
 	}
 	b.worst = max(b.worst, took-slow)
-	if class != Stream { // a line of an echo is no request
+	if class != Stream {
 		b.pace.add(time.Now())
 	}
 }
@@ -196,6 +205,13 @@ func (b *book) byCrash(l loss) bool {
 	})
 }
 
+// inOutage says whether a loss is what an outage costs. When it began is known as exactly as the end of a process.
+func (b *book) inOutage(l loss) bool {
+	return slices.ContainsFunc(b.outages, func(o outage) bool {
+		return l.at.After(o.from.Add(-excuse)) && l.opened.Before(o.to) && l.at.Before(o.to.Add(excuse))
+	})
+}
+
 func (b *book) inFlight() InFlight {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -223,8 +239,13 @@ func (l *Load) Report() Report {
 		}
 	}
 	for _, x := range b.losses {
+		if b.inOutage(x) {
+			r.Outage++
+			continue
+		}
 		r.add(x, b.byCrash(x))
 	}
+	r.Nameless = b.nameless
 	r.PerSecond = float64(r.Requests) / time.Since(l.begun).Seconds()
 	return r
 }

@@ -106,6 +106,14 @@ func (l *Load) InFlight() InFlight { return l.book.inFlight() }
 // and break within a second are counted as cut by the crash, and as nothing else.
 func (l *Load) Crashed(at time.Time) { l.book.crashed(at) }
 
+// Outage tells the account that nobody took connections in that time, and that this was to be expected. What was lost
+// then is counted as that, and as nothing else.
+func (l *Load) Outage(from, to time.Time) {
+	l.book.mu.Lock()
+	defer l.book.mu.Unlock()
+	l.book.outages = append(l.book.outages, outage{from, to})
+}
+
 // worker is one client.
 type worker struct {
 	load   *Load

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -50,6 +51,7 @@ type Stage struct {
 	server   *exec.Cmd
 	launcher *exec.Cmd
 	exited   chan error
+	died     atomic.Pointer[time.Time]
 	log      *os.File
 }
 
@@ -201,7 +203,12 @@ func (s *Stage) Launch(ctx context.Context) error {
 		return err
 	}
 	exited := make(chan error, 1)
-	go func() { exited <- cmd.Wait() }()
+	go func() {
+		err := cmd.Wait()
+		now := time.Now()
+		s.died.Store(&now)
+		exited <- err
+	}()
 	s.launcher, s.exited = cmd, exited
 	return s.until(ctx, func() (bool, error) {
 		select {
@@ -278,6 +285,9 @@ func (s *Stage) Dead() bool {
 		return false
 	}
 }
+
+// Died is when the last launcher that ended did.
+func (s *Stage) Died() time.Time { return *s.died.Load() }
 
 // Quit stops the launcher in order and returns its error, if it had one.
 func (s *Stage) Quit() error {
