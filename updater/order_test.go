@@ -12,6 +12,31 @@ import (
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
+// Another order takes the place of an update that has had no traffic yet, at once; in every other phase, and on the way
+// back, its turn comes in idle.
+func TestOrdersSupersedeBeforeTheSwitch(t *testing.T) {
+	for phase := range table {
+		for _, back := range []bool{false, true} {
+			st := State{Phase: phase, Good: versions(2, 1)}
+			if c := version(3); phase != journal.Idle && phase != journal.Retiring {
+				st.Candidate = &c
+			}
+			if back && st.Candidate != nil {
+				*st.Candidate = st.Good[1]
+			}
+			next, err := apply(st, Order{Kind: OrderUpdate, Number: "1.4.0"}, outlook{})
+			must(t, err)
+			want, verdict := phase, journal.None
+			if !back && slices.Contains([]Phase{journal.Fetching, journal.Staging, journal.Warming}, phase) {
+				want, verdict = journal.Discarding, journal.Superseded
+			}
+			if next.Phase != want || next.Verdict != verdict || next.Want == nil || next.Want.Number != "1.4.0" {
+				t.Errorf("an order in %s, going back %v: %s, %q, want %v", phase, back, next.Phase, next.Verdict, next.Want)
+			}
+		}
+	}
+}
+
 // An order interrupts what may be interrupted and waits for what may not.
 func TestOrdersInterrupt(t *testing.T) {
 	for _, tc := range []struct {
