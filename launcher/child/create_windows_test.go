@@ -42,3 +42,25 @@ func TestLauncherDiesWhileMakingAProcess(t *testing.T) {
 		t.Errorf("it is left: %v", err)
 	}
 }
+
+// A record whose pid belongs to another program by now, which its creation time tells, leads to nobody.
+func TestAStalePidIsNeverTouched(t *testing.T) {
+	o := options(t)
+	bystander := start(t, open(t, options(t)), program(t, Plain, "silent"))
+	h := open(t, o)
+	for name, at := range map[string]uint64{"earlier": bystander.handle.start - 1, "later": bystander.handle.start + 1} {
+		stale := record{path: filepath.Join(o.Dir, newID()), Boot: h.boot, Number: name, PID: bystander.PID(), Start: at}
+		if err := createRecord(o.Disk, stale); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ps, err := h.Adopt(soon(t)); err != nil || len(ps) > 0 {
+		t.Errorf("adopted %v, %v", ps, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(o.Dir, "*")); err != nil || len(left) > 0 {
+		t.Errorf("records left: %v, %v", left, err)
+	}
+	if err := bystander.alive(); err != nil {
+		t.Errorf("the bystander: %v", err)
+	}
+}
