@@ -9,7 +9,8 @@ func CheckFile(name string) error { return checkFile(name) }
 // LocalSystem on Windows.
 func Privileged() bool { return privileged() }
 
-// CheckSecret returns nil if nobody but its owner can read the file. On Windows the folder's access list decides.
+// CheckSecret returns nil if nobody but its owner, the system and its administrators can use the file. The error
+// says what to do and wraps ErrUnsafe.
 func CheckSecret(name string) error { return checkSecret(name) }
 
 // LetIn lets the members of a group walk through our folder to what is open to them inside, and not list it. A
