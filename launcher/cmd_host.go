@@ -60,11 +60,13 @@ func (r *registration) spec(cfg Config) (host.Spec, error) {
 
 func (a *app) installCmd() *cobra.Command {
 	var r registration
+	passwordFile := ""
 	cmd := &cobra.Command{
 		Use: "install", Short: "register the launcher as a service of this machine, or mend that", Args: cobra.NoArgs,
 		Long: "Registers the launcher as a service of this machine, under the product's name. What is registered already is\n" +
 			"compared and mended, and what was changed is said. Needs an administrator. The launcher stays where it is: put it\n" +
-			"where only administrators can write first.",
+			"where only administrators can write first. On Windows an account of the payload that has a password is tried, and\n" +
+			"the password kept among the secrets of the system, where uninstall takes it out.",
 	}
 	cmd.RunE = a.do(func(ctx context.Context, _ []string) (answer, error) {
 		cfg, err := a.load()
@@ -75,13 +77,20 @@ func (a *app) installCmd() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
+		password, err := readPassword(passwordFile)
+		if err != nil {
+			return nil, exit(control.Usage, "%w", err)
+		}
+		defer clear(password)
 		steps, err := host.Install(ctx, s)
 		if err != nil {
 			return stepsAnswer{Steps: steps}, privileged(err, "install")
 		}
+		steps = append(steps, passwordSteps(passwordOf(cfg), password, func() ([]byte, error) { return askPassword(cfg.Payload.User, a.stderr) })...)
 		return stepsAnswer{steps, fmt.Sprintf("installed; start it: %s start", a.program)}, nil
 	})
 	r.flags(cmd)
+	cmd.Flags().StringVar(&passwordFile, "payload-password-file", "", "`file` with the password of payload.user, if that has one (default: a prompt)")
 	return cmd
 }
 
@@ -118,6 +127,7 @@ func (a *app) uninstallCmd() *cobra.Command {
 		if err != nil {
 			return stepsAnswer{Steps: steps}, privileged(err, "uninstall")
 		}
+		steps = append(steps, forgetSteps(passwordOf(cfg))...)
 		if purge {
 			step := host.Step{Name: "state folder", Result: host.Removed, Now: cfg.State.Dir}
 			if err := removeState(cfg); err != nil {

@@ -135,6 +135,9 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 	if cfg.Payload.User == child.Same && host.Privileged() {
 		look("account of the payload", "", errors.New("payload.user = \"same\": a broken payload has all rights of the launcher; name an account of its own ("+child.AccountHint+")"))
 	}
+	if p := passwordOf(cfg); p.Needed() {
+		steps = append(steps, keptStep(p))
+	}
 	look("room for another version", cfg.State.Dir, hasRoom(cfg.State.Dir))
 	word, up, err := host.Running(ctx, cfg.Product)
 	if errors.Is(err, host.ErrNoService) {

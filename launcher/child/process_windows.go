@@ -66,6 +66,11 @@ func spawn(p *Process, secret token, out *os.File) (*handle, error) {
 		defer windows.CloseHandle(r)
 		inherited, tokenAt = append(inherited, r), strconv.FormatUint(uint64(r), 10)
 	}
+	if u := p.spec.User; u != nil {
+		if err := u.renew(); err != nil {
+			p.host.o.Log.Warn("the account of payloads is not logged on anew; its logon before goes on", "err", err)
+		}
+	}
 	std := [3]windows.Handle{windows.Handle(null.Fd()), windows.Handle(out.Fd()), windows.Handle(out.Fd())}
 	var made *windows.ProcessInformation
 	err = lendSockets(p.spec.Listeners, nil, func(sockets []windows.Handle) (err error) {

@@ -8,19 +8,22 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
+	"unicode"
 	"unicode/utf16"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
 )
 
-const accountHint = `user = "LocalService", "NetworkService", 'NT SERVICE\NAME' or "restricted"`
+const accountHint = `user = "LocalService", "NetworkService", 'NT SERVICE\NAME', 'DOMAIN\NAME', '.\NAME' or "restricted"`
 
 // logon is an account that is logged on for as long as the launcher runs.
 type logon struct {
 	token windows.Token
 	sid   *windows.SID // what folders are given to
+	keyed *keyed       // nil: an account without a password
 }
 
 // wellKnown are the accounts of Windows itself that a payload may have, with their SIDs.
@@ -28,8 +31,7 @@ var wellKnown = map[string]string{
 	"localservice": "S-1-5-19", "local service": "S-1-5-19", "networkservice": "S-1-5-20", "network service": "S-1-5-20",
 }
 
-// named takes the name of an account apart. An account with a password has no place here: the launcher would
-// have to keep the password.
+// named takes the name of an account apart. Of one that has a password, install has found out the SID.
 func named(name string) (domain, user, sid string, err error) {
 	domain, user, found := strings.Cut(name, `\`)
 	if !found {
@@ -42,8 +44,22 @@ func named(name string) (domain, user, sid string, err error) {
 		return "NT AUTHORITY", strings.ReplaceAll(user, " ", ""), wellKnown[strings.ToLower(user)], nil
 	case strings.EqualFold(domain, "NT SERVICE") && user != "" && !strings.ContainsAny(user, `/\`):
 		return "NT SERVICE", user, serviceSID(user), nil
+	case strings.HasSuffix(user, "$"):
+		return "", "", "", errors.New("a managed service account or a computer cannot be used; " + accountHint)
+	case found && accountForm(domain) && accountForm(user) && !ofWindows[strings.ToUpper(domain)]:
+		return domain, user, "", nil
 	}
-	return "", "", "", errors.New("an account that needs a password cannot be used; " + accountHint)
+	return "", "", "", errors.New("not an account that a payload can have; " + accountHint)
+}
+
+// ofWindows are domains in which nobody has a password.
+var ofWindows = map[string]bool{"NT AUTHORITY": true, "NT SERVICE": true, "BUILTIN": true, "NT VIRTUAL MACHINE": true, "IIS APPPOOL": true}
+
+// accountForm says whether a name can be that of a user or a domain: no control characters, and none of those that
+// Windows refuses in them ("User Name Formats", lmaccess.h).
+func accountForm(name string) bool {
+	return name != "" && len(name) <= 256 && strings.TrimSpace(name) == name && !strings.ContainsAny(name, `"/\[]:;|=,+*?<>@`) &&
+		!strings.ContainsFunc(name, unicode.IsControl)
 }
 
 func checkAccount(name string) error {
@@ -58,6 +74,9 @@ func findAccount(name, service string) (*User, error) {
 	}
 	if user == restrictedName {
 		return restrictedAccount(service)
+	}
+	if sid == "" {
+		return newKeyed(realLSA(), Password{name, service})
 	}
 	return logOn(domain, user, sid)
 }
@@ -75,39 +94,96 @@ const (
 	providerVirtual = 4 // LOGON32_PROVIDER_VIRTUAL: NT SERVICE\NAME, of a service that is installed
 )
 
-// logOn logs an account without a password on. Whose token came back is looked at: Wine says yes to every name
-// and returns no token, and a payload must never run with our own rights by mistake.
+// logOn logs an account without a password on.
 func logOn(domain, user, sid string) (*User, error) {
-	want, err := windows.StringToSid(sid)
-	if err != nil {
-		return nil, err
-	}
-	d, err := windows.UTF16PtrFromString(domain)
-	if err != nil {
-		return nil, err
-	}
-	n, err := windows.UTF16PtrFromString(user)
-	if err != nil {
-		return nil, err
-	}
 	provider := uintptr(providerDefault)
 	if domain == "NT SERVICE" {
 		provider = providerVirtual
 	}
-	var token windows.Token
-	ok, _, err := logonUser.Call(uintptr(unsafe.Pointer(n)), uintptr(unsafe.Pointer(d)), 0, logonService, provider, uintptr(unsafe.Pointer(&token)))
-	if ok == 0 {
+	token, err := callLogonUser(domain, user, nil, provider)
+	if err != nil {
 		return nil, fmt.Errorf("log it on: %w", err)
 	}
+	if err := belongs(token, sid); err != nil {
+		return nil, err
+	}
+	want, err := windows.StringToSid(sid)
+	return &User{logon: logon{token: token, sid: want}}, err
+}
+
+func callLogonUser(domain, user string, password *uint16, provider uintptr) (token windows.Token, err error) {
+	d, err := windows.UTF16PtrFromString(domain)
+	if err != nil {
+		return 0, err
+	}
+	n, err := windows.UTF16PtrFromString(user)
+	if err != nil {
+		return 0, err
+	}
+	ok, _, err := logonUser.Call(uintptr(unsafe.Pointer(n)), uintptr(unsafe.Pointer(d)), uintptr(unsafe.Pointer(password)), logonService, provider, uintptr(unsafe.Pointer(&token)))
+	if ok == 0 {
+		return 0, err
+	}
+	return token, nil
+}
+
+// belongs looks at whose token came back, and closes that of somebody else: Wine says yes to every name and returns no
+// token, and a payload must never run with our own rights by mistake.
+func belongs(token windows.Token, sid string) error {
 	who, err := token.GetTokenUser()
 	if err != nil {
-		return nil, fmt.Errorf("log it on: what came back is no account: %w", err)
+		return fmt.Errorf("log it on: what came back is no account: %w", err)
 	}
-	if !who.User.Sid.Equals(want) {
+	if who.User.Sid.String() != sid {
 		_ = token.Close() // somebody else's
-		return nil, fmt.Errorf("log it on: %s came back and not %s", who.User.Sid, sid)
+		return fmt.Errorf("log it on: %s came back and not %s", who.User.Sid, sid)
 	}
-	return &User{logon: logon{token, want}}, nil
+	return nil
+}
+
+// keyed is the logon of an account with a password.
+type keyed struct {
+	lsa      lsa
+	password Password
+	mu       sync.Mutex // guards the token of the User, and tried
+	tried    string     // since when that password is kept with which the last logon was tried
+}
+
+func newKeyed(l lsa, p Password) (*User, error) {
+	token, k, err := l.enter(p)
+	if err != nil {
+		return nil, err
+	}
+	sid, err := windows.StringToSid(k.sid)
+	return &User{logon: logon{token: token, sid: sid, keyed: &keyed{lsa: l, password: p, tried: k.since}}}, err
+}
+
+// renew logs the account on again if install has kept another password since. Until that succeeds the logon before
+// it goes on: a payload that cannot be started is worse than one with an old logon. A token that is replaced stays
+// open, since the health checks of living processes have it.
+func (u *User) renew() error {
+	if u == nil || u.keyed == nil {
+		return nil
+	}
+	key := u.keyed
+	key.mu.Lock()
+	defer key.mu.Unlock()
+	k, err := key.lsa.kept(key.password)
+	clear(k.password)
+	if err != nil || k.since == key.tried {
+		return err
+	}
+	token, k, err := key.lsa.enter(key.password)
+	key.tried = k.since
+	switch {
+	case err != nil:
+		return err
+	case k.sid != u.sid.String():
+		_ = token.Close() // unused
+		return errors.New("the account of this name is another one now, to which nothing was given: start the launcher again")
+	}
+	u.token = token
+	return nil
 }
 
 // restrictedName asks for the launcher's own account with nearly all taken away.
@@ -145,7 +221,7 @@ func restrictedAccount(service string) (*User, error) {
 	if ok == 0 {
 		return nil, fmt.Errorf("restrict our own token: %w", err)
 	}
-	u := &User{logon: logon{token, restrict[0].Sid}}
+	u := &User{logon: logon{token: token, sid: restrict[0].Sid}}
 	if err := u.ownObjects(own); err != nil {
 		_ = token.Close() // unused
 		return nil, err
@@ -247,5 +323,9 @@ func allow(sid *windows.SID, mask windows.ACCESS_MASK, inherit uint32) windows.E
 func (u *User) open(*os.File) error { return nil }
 
 func (u *User) attr() *syscall.SysProcAttr {
+	if u.keyed != nil {
+		u.keyed.mu.Lock()
+		defer u.keyed.mu.Unlock()
+	}
 	return &syscall.SysProcAttr{Token: syscall.Token(u.token)}
 }

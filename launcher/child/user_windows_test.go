@@ -89,7 +89,10 @@ func TestAccountIsWhoItIsCalled(t *testing.T) {
 		}
 		t.Log(err)
 	}
-	for _, name := range []string{"acme", `.\acme`, "Administrators", `NT SERVICE\`, `NT AUTHORITY\SYSTEM`, "", `NT SERVICE\a\b`} {
+	for _, name := range []string{
+		"acme", "Administrators", `NT SERVICE\`, `NT AUTHORITY\SYSTEM`, "", `NT SERVICE\a\b`, `BUILTIN\Administrators`, `ACME\`, `\acme`, `ACME\a\b`,
+		"ACME\\a\nb", `ACME\svc$`, `.\.\acme`, `ACME\a@b`,
+	} {
 		if _, err := Account(name, "acme-agent"); !errors.Is(err, ErrAccount) || CheckAccount(name) == nil {
 			t.Errorf("%q is taken: %v", name, err)
 		}

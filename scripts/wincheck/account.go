@@ -27,7 +27,9 @@ import (
 const asPayload = "as-payload"
 
 // accounts are those that a payload can have. Only the service can start processes under them.
-var accounts = map[string]string{"account-local": "LocalService", "account-virtual": `NT SERVICE\` + name, "account-restricted": "restricted"}
+var accounts = map[string]string{
+	"account-local": "LocalService", "account-virtual": `NT SERVICE\` + name, "account-restricted": "restricted", "account-named": named.Account,
+}
 
 // tryAccounts runs a process under each account, beside a wire as payloads have it, and leaves what became of it
 // in the state folder.

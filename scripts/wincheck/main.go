@@ -8,7 +8,7 @@
 //	wincheck -run X   run the checks whose name contains X, and what they need
 //
 // It registers itself as the service turnstone-wincheck, with the launcher's own code, makes a folder of that
-// name in ProgramData, and takes both out again. It exits 1 if anything failed. docs/WINDOWS.md says which
+// name in ProgramData and a user of that name, and takes all of it out again. It exits 1 if anything failed. docs/WINDOWS.md says which
 // lines fail under Wine, and a test holds it to that.
 package main
 
@@ -54,11 +54,13 @@ var checks = []check{
 	{"setting-preshutdown", "the preshutdown timeout is kept", kept("preshutdown"), false},
 	{"event-source", "the event source is registered", kept("event source " + name), false},
 	{"folder", "the state folder belongs to administrators alone", kept("state folder"), false},
+	{"account-password", "the password of a user is tried, and kept among the secrets of Windows", accountPassword, false},
 	{"start", "the service starts and says so at once", start, true},
 	{"session", "the service runs in session 0", session, false},
 	{"account-local", "a payload runs as LocalService and can write to its data folder alone", tried("account-local"), false},
 	{"account-virtual", "the same as NT SERVICE\\" + name, tried("account-virtual"), false},
 	{"account-restricted", "the same with a restricted token", tried("account-restricted"), false},
+	{"account-named", "the same as a user of this machine, whose password is kept", tried("account-named"), false},
 	{"ctrl-c", "CTRL_C from the service reaches a program without the SDK", tried("ctrl-c"), false},
 	{"holder", "who holds a file is named", holder, false},
 	{"pause", "pause and continue", pause, false},
@@ -118,6 +120,7 @@ func beOther(args []string) (code int, known bool) {
 type bench struct {
 	spec  host.Spec
 	steps []host.Step // of a look at the registration after install
+	user  bool        // was made
 }
 
 func runAll(only string) bool {
@@ -169,7 +172,7 @@ func (b *bench) clean() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	_, err := host.Uninstall(ctx, name)
-	if err = errors.Join(err, os.RemoveAll(b.spec.State)); err != nil {
+	if err = errors.Join(err, b.removeUser(), os.RemoveAll(b.spec.State)); err != nil {
 		fmt.Println("left behind:", err)
 	}
 }
