@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/turnstone-go/turnstone/launcher/child"
@@ -108,7 +107,7 @@ func (s *site) heal() {
 // cannotStart words an error of the operating system. A file that is no program for this machine will not
 // become one; anything else may pass, or is for an operator to mend.
 func (s *site) cannotStart(path string, v journal.Version, err error) error {
-	foreign := errors.Is(err, syscall.ENOEXEC) && path == s.store.File(v)
+	foreign := child.Foreign(err) && path == s.store.File(v)
 	err = fmt.Errorf("run %s, which payload.command names: %w", path, err)
 	if foreign {
 		return updater.Bad(err)

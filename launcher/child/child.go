@@ -83,6 +83,12 @@ var (
 	ErrNotOwner = errors.New("the address does not belong to the process")
 )
 
+// CheckKind says why programs of a kind cannot be run on this system; the error wraps ErrUnsupported.
+func CheckKind(k Kind) error { return checkKind(k) }
+
+// Foreign says of an error of Start that the file is no program for this machine, and will not become one.
+func Foreign(err error) bool { return foreign(err) }
+
 // Names are used in file names and in environment variables, so their alphabets are narrow.
 var (
 	numberForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$`)

@@ -191,3 +191,19 @@ func TestOldOutputIsPruned(t *testing.T) {
 		t.Error("the output of a living process is removed")
 	}
 }
+
+// A file that is no program for this machine is told from what may pass.
+func TestForeign(t *testing.T) {
+	h := open(t, options(t))
+	s := Spec{Number: "1.0.0", Digest: "foreign", Kind: Plain, Path: filepath.Join(t.TempDir(), "program.exe"), Dir: t.TempDir()}
+	if err := os.WriteFile(s.Path, []byte("MZ is how programs of Windows begin, and ELF those of Linux"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Start(t.Context(), s); !Foreign(err) {
+		t.Errorf("no program: %v", err)
+	}
+	s.Path = filepath.Join(t.TempDir(), "missing.exe")
+	if _, err := h.Start(t.Context(), s); err == nil || Foreign(err) {
+		t.Errorf("no file: %v", err)
+	}
+}

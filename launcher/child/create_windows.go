@@ -54,7 +54,7 @@ func create(p *Process, env []string, std [3]windows.Handle, inherited []windows
 	const flags = windows.CREATE_SUSPENDED | windows.CREATE_NO_WINDOW | windows.CREATE_UNICODE_ENVIRONMENT | windows.EXTENDED_STARTUPINFO_PRESENT
 	made := new(windows.ProcessInformation)
 	if u := p.spec.User; u != nil {
-		err = windows.CreateProcessAsUser(u.token, path, line, nil, nil, true, flags, block, dir, &start.StartupInfo, made)
+		err = windows.CreateProcessAsUser(windows.Token(u.attr().Token), path, line, nil, nil, true, flags, block, dir, &start.StartupInfo, made)
 		return made, os.NewSyscallError("CreateProcessAsUser", err)
 	}
 	err = windows.CreateProcess(path, line, nil, nil, true, flags, block, dir, &start.StartupInfo, made)

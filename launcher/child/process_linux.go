@@ -41,6 +41,10 @@ func canRun(s Spec) error {
 	return nil
 }
 
+func checkKind(Kind) error { return nil }
+
+func foreign(err error) bool { return errors.Is(err, syscall.ENOEXEC) }
+
 // spawn makes the process of p in a session of its own. Descriptors are taken by Control and handed to the
 // system call as they are; os/exec would call File.Fd, which turns a shared listener to blocking mode.
 func spawn(p *Process, secret token, out *os.File) (*handle, error) {

@@ -38,10 +38,20 @@ func canRun(s Spec) error {
 		return fmt.Errorf("%w: %w", ErrSpec, err)
 	case !fi.Mode().IsRegular():
 		return fmt.Errorf("%w: %s is not a file", ErrSpec, s.Path)
-	case s.Kind == Activation:
+	}
+	return checkKind(s.Kind)
+}
+
+func checkKind(k Kind) error {
+	if k == Activation {
 		return fmt.Errorf("%w: LISTEN_FDS is for Unix programs; use kind %q, or %q in proxy mode", ErrUnsupported, SDK, Plain)
 	}
 	return nil
+}
+
+// foreign: ERROR_EXE_MACHINE_TYPE_MISMATCH is said of a program for another processor.
+func foreign(err error) bool {
+	return errors.Is(err, windows.ERROR_BAD_EXE_FORMAT) || errors.Is(err, windows.ERROR_EXE_MACHINE_TYPE_MISMATCH)
 }
 
 // spawn makes the process of p in a job of its own and with a hidden console, so that nothing it starts can be outside,
