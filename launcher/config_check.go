@@ -5,8 +5,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
-	"os/user"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -43,7 +41,7 @@ func (d *document) check(c *Config, root bool) {
 	d.checkSigned("product", c.Product, `name the product as its releases do: product = "acme-agent"`)
 	d.checkRepository(c)
 	if c.State.Dir == "" {
-		d.bad("state.dir", `name a folder that only the launcher writes: [state] dir = "/var/lib/acme-agent"`, "missing")
+		d.bad("state.dir", "name a folder that only the launcher writes: [state] "+host.StateHint, "missing")
 	} else if err := child.CheckWire(c.wire()); err != nil {
 		d.bad("state.dir", `name a folder with a shorter path: the sockets of payloads lie in it`, "%v", err)
 	}
@@ -56,7 +54,7 @@ func (d *document) check(c *Config, root bool) {
 	d.checkLauncher(c)
 	if c.Control.Socket != "" {
 		if err := control.CheckAddress(c.Control.Socket); err != nil {
-			d.bad("control.socket", `name a shorter path: [control] socket = "/run/acme-agent/control.sock"`, "%v", err)
+			d.bad("control.socket", control.AddressHint, "%v", err)
 		}
 	}
 }
@@ -360,38 +358,4 @@ func (d *document) between(path string, v, least, most time.Duration) {
 	if v < least || v > most {
 		d.bad(path, fmt.Sprintf("use %s to %s", exact(least), exact(most)), "out of range")
 	}
-}
-
-// checkMachine says what is right in the file but not true on this machine.
-func (c Config) checkMachine() error {
-	doc, err := reread(c.File)
-	if err != nil {
-		return err
-	}
-	if st, err := os.Stat(c.Repository.Root); err != nil || !st.Mode().IsRegular() {
-		doc.bad("repository.root", "copy the root.json that the vendor ships to this path", "cannot read %s", c.Repository.Root)
-	} else if err := host.CheckFile(c.Repository.Root); err != nil {
-		return err
-	}
-	if err := host.CheckFile(c.File); err != nil {
-		return err
-	}
-	if err := child.CheckAccount(c.Payload.User); err != nil {
-		doc.bad("payload.user", child.AccountHint, "%v", err)
-	}
-	if g := c.Control.ReadGroup; g != "" {
-		if _, err := user.LookupGroup(g); err != nil {
-			doc.bad("control.read_group", "make the group, or remove the key", "%v", err)
-		}
-	}
-	return doc.err()
-}
-
-// reread takes a file apart that was found right before.
-func reread(file string) (*document, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("read configuration: %w", err)
-	}
-	return parseDocument(file, data)
 }

@@ -13,26 +13,12 @@ import (
 func TestConfigProbeFollowsKind(t *testing.T) {
 	for kind, want := range map[string]string{"sdk": "http", "plain": "http", "activation": "none"} {
 		file := smallest + fmt.Sprintf("[payload]\nkind = %q\n[[listen]]\nname = \"http\"\naddress = \":0\"\n", kind)
-		if c, err := parseConfig("/x/launcher.toml", []byte(file), false); err != nil || c.Health.Probe != want {
+		if c, err := parseConfig(conf, []byte(file), false); err != nil || c.Health.Probe != want {
 			t.Errorf("%s: %q, %v", kind, c.Health.Probe, err)
 		}
 	}
-	if c, err := parseConfig("/x/launcher.toml", []byte(smallest+"[payload]\nkind = \"activation\"\n"), false); err != nil || c.Health.Probe != "none" {
+	if c, err := parseConfig(conf, []byte(smallest+"[payload]\nkind = \"activation\"\n"), false); err != nil || c.Health.Probe != "none" {
 		t.Errorf("%q, %v", c.Health.Probe, err)
-	}
-}
-
-// The longest state folder that is let pass is one in which the sockets of payloads can be made.
-func TestConfigStateFolderHasRoomForSockets(t *testing.T) {
-	for n := 80; n < 100; n++ {
-		dir := "/" + strings.Repeat("s", n-1)
-		file := strings.Replace(smallest, `dir = "state"`, `dir = "`+dir+`"`, 1)
-		_, err := parseConfig("/x/launcher.toml", []byte(file), false)
-		if fits := len(dir+"/0123456789abcdef.n") <= 107; fits != (err == nil) {
-			t.Errorf("%d bytes: %v", n, err)
-		} else if !fits {
-			checkFault(t, file, err, `"`+dir+`"`, "state.dir: too long", "shorter path")
-		}
 	}
 }
 
@@ -42,7 +28,7 @@ func TestConfigNames(t *testing.T) {
 		for _, old := range []string{`product = "acme"`, `channel = "beta"`} {
 			file := strings.Replace(full, `product = "acme-agent"`, `product = "acme"`, 1)
 			file = strings.Replace(file, old, old[:strings.Index(old, `"`)]+`"`+name+`"`, 1)
-			if _, err := parseConfig("/x/launcher.toml", []byte(file), false); (err == nil) != ok || (manifest.CheckName(name) == nil) != ok {
+			if _, err := parseConfig(conf, []byte(file), false); (err == nil) != ok || (manifest.CheckName(name) == nil) != ok {
 				t.Errorf("%s %q: %v", old, name, err)
 			}
 		}

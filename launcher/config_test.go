@@ -14,7 +14,11 @@ import (
 
 	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/launcher/host"
 )
+
+// conf is where the configurations of these tests lie.
+var conf = native("/x/launcher.toml")
 
 const smallest = `product = "acme"
 [repository]
@@ -25,17 +29,18 @@ dir = "state"
 `
 
 func TestConfigDefaults(t *testing.T) {
-	c, err := parseConfig("/etc/acme/launcher.toml", []byte(smallest), false)
+	file := native("/etc/acme/launcher.toml")
+	c, err := parseConfig(file, []byte(smallest), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := defaultConfig()
-	want.File, want.Product = "/etc/acme/launcher.toml", "acme"
-	want.Repository.URL, want.Repository.Root = "https://example.com/repo", "/etc/acme/root.json"
-	want.State.Dir, want.Payload.Data = "/etc/acme/state", "/etc/acme/state/data"
+	want.File, want.Product = file, "acme"
+	want.Repository.URL, want.Repository.Root = "https://example.com/repo", path("/etc/acme/root.json")
+	want.State.Dir, want.Payload.Data = path("/etc/acme/state"), path("/etc/acme/state/data")
 	want.Payload.User = "same"
 	want.Traffic = TrafficConfig{Mode: "handoff", Strategy: "parallel"}
-	want.Control.Socket = control.Address("/etc/acme/state", "acme")
+	want.Control.Socket = control.Address(want.State.Dir, "acme")
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -49,7 +54,7 @@ func TestConfigTrafficFollowsKind(t *testing.T) {
 		"sdk": {"handoff", "parallel"}, "plain": {"proxy", "parallel"}, "activation": {"handoff", "exclusive"},
 	} {
 		file := smallest + fmt.Sprintf("[payload]\nkind = %q\n[[listen]]\nname = \"http\"\naddress = \":0\"\n", kind)
-		c, err := parseConfig("/x/launcher.toml", []byte(file), false)
+		c, err := parseConfig(conf, []byte(file), false)
 		if err != nil || c.Traffic != want {
 			t.Errorf("%s: %+v, %v", kind, c.Traffic, err)
 		}
@@ -57,7 +62,7 @@ func TestConfigTrafficFollowsKind(t *testing.T) {
 }
 
 // full says everything, each value unlike its default.
-const full = `product = "acme-agent"
+var full = native(`product = "acme-agent"
 
 [repository]
 url = "https://updates.example.com/agent"
@@ -137,20 +142,20 @@ address = "127.0.0.1:8080"
 [[listen]]
 name = "admin"
 address = "unix:/run/acme/admin.sock"
-`
+`)
 
 func TestConfigShowReadsBack(t *testing.T) {
 	for name, file := range map[string]string{"full": full, "smallest": smallest} {
-		doc, err := parseDocument("/x/launcher.toml", []byte(file))
+		doc, err := parseDocument(conf, []byte(file))
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := parseConfig("/x/launcher.toml", []byte(file), false)
+		c, err := parseConfig(conf, []byte(file), false)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		shown := showConfig(c, doc.has)
-		again, err := parseConfig("/x/launcher.toml", []byte(shown), false)
+		again, err := parseConfig(conf, []byte(shown), false)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", name, err, shown)
 		}
@@ -164,7 +169,7 @@ func TestConfigShowReadsBack(t *testing.T) {
 }
 
 func TestConfigHash(t *testing.T) {
-	base, err := parseConfig("/x/launcher.toml", []byte(full), false)
+	base, err := parseConfig(conf, []byte(full), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +188,7 @@ func TestConfigHash(t *testing.T) {
 		{`/token`, `/other`, true},
 		{`127.0.0.1:8080`, `127.0.0.1:8081`, true},
 	} {
-		c, err := parseConfig("/x/launcher.toml", []byte(strings.Replace(full, tc.old, tc.new, 1)), false)
+		c, err := parseConfig(conf, []byte(strings.Replace(full, tc.old, tc.new, 1)), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,40 +199,41 @@ func TestConfigHash(t *testing.T) {
 }
 
 func TestConfigBadInput(t *testing.T) {
-	for _, tc := range badConfigs {
+	for _, tc := range append(badConfigs, badHere...) {
 		t.Run(tc.name, func(t *testing.T) {
-			file := strings.Replace(full, tc.old, tc.new, 1)
+			old := native(tc.old)
+			file := strings.Replace(full, old, native(tc.new), 1)
 			if file == full {
-				t.Fatalf("%q is not in full", tc.old)
+				t.Fatalf("%q is not in full", old)
 			}
-			_, err := parseConfig("/x/launcher.toml", []byte(file), false)
-			checkFault(t, file, err, tc.at, tc.text, tc.advice)
+			_, err := parseConfig(conf, []byte(file), false)
+			checkFault(t, file, err, native(tc.at), tc.text, native(tc.advice))
 		})
 	}
 }
 
 func TestConfigValueForTable(t *testing.T) {
 	file := "log = 3\n" + smallest
-	_, err := parseConfig("/x/launcher.toml", []byte(file), false)
+	_, err := parseConfig(conf, []byte(file), false)
 	checkFault(t, file, err, "3", "log: not a table", "[log]")
 	file = "listen = 3\n" + smallest
-	_, err = parseConfig("/x/launcher.toml", []byte(file), false)
+	_, err = parseConfig(conf, []byte(file), false)
 	checkFault(t, file, err, "3", "listen: not a list", "[[listen]]")
 	file = smallest + "[payload]\nenv = 3\n"
-	_, err = parseConfig("/x/launcher.toml", []byte(file), false)
+	_, err = parseConfig(conf, []byte(file), false)
 	checkFault(t, file, err, "3", "payload.env: not a table", "[payload.env]")
 }
 
 func TestConfigNoListener(t *testing.T) {
 	file := smallest + "[payload]\nkind = \"plain\"\n"
-	_, err := parseConfig("/x/launcher.toml", []byte(file), false)
+	_, err := parseConfig(conf, []byte(file), false)
 	checkFault(t, file, err, "", "health.probe: there is no listener to probe", "[[listen]]")
 	for _, probe := range []string{"http", "tcp"} {
 		file := smallest + "[payload]\nkind = \"activation\"\n[health]\nprobe = \"" + probe + "\"\n"
-		_, err := parseConfig("/x/launcher.toml", []byte(file), false)
+		_, err := parseConfig(conf, []byte(file), false)
 		checkFault(t, file, err, `"`+probe+`"`, "health.probe: there is no listener to probe", `"none"`)
-		file += "[[listen]]\nname = \"http\"\naddress = \"unix:/run/http.sock\"\n"
-		_, err = parseConfig("/x/launcher.toml", []byte(file), false)
+		file += native("[[listen]]\nname = \"http\"\naddress = \"unix:/run/http.sock\"\n")
+		_, err = parseConfig(conf, []byte(file), false)
 		checkFault(t, file, err, `"`+probe+`"`, "no address that could be asked", "notify = true")
 	}
 }
@@ -270,13 +276,13 @@ func checkFault(t *testing.T, file string, err error, at, text, advice string) {
 }
 
 func TestConfigAllFaultsAtOnce(t *testing.T) {
-	_, err := parseConfig("/x/launcher.toml", []byte("product = 3\n\n[repository]\nurl = \"x\"\npol = 1\n"), true)
-	want := `/x/launcher.toml: 6 errors
+	_, err := parseConfig(conf, []byte("product = 3\n\n[repository]\nurl = \"x\"\npol = 1\n"), true)
+	want := conf + `: 6 errors
 
 line 1: state.dir: missing
    1 | product = 3
      | ^
-     name a folder that only the launcher writes: [state] dir = "/var/lib/acme-agent"
+     name a folder that only the launcher writes: [state] ` + host.StateHint + `
 
 line 1: payload.user: missing, and the launcher has all rights of this machine
    1 | product = 3
@@ -308,9 +314,9 @@ line 5: repository.pol: unknown key
 }
 
 func TestConfigRootMustNameTheAccount(t *testing.T) {
-	_, err := parseConfig("/x/launcher.toml", []byte(smallest), true)
+	_, err := parseConfig(conf, []byte(smallest), true)
 	checkFault(t, smallest, err, "", "payload.user: missing, and the launcher has all rights of this machine", `user = "same"`)
-	if _, err := parseConfig("/x/launcher.toml", []byte(smallest+"[payload]\nuser = \"same\"\n"), true); err != nil {
+	if _, err := parseConfig(conf, []byte(smallest+"[payload]\nuser = \"same\"\n"), true); err != nil {
 		t.Error(err)
 	}
 }
@@ -325,8 +331,8 @@ func TestConfigMachine(t *testing.T) {
 	}
 	err = c.checkMachine()
 	checkFault(t, file, err, `"root.json"`, "cannot read", "copy the root.json")
-	checkFault(t, file, err, `"nobody-has-this-name"`, "unknown user", "useradd")
-	checkFault(t, file, err, `"nor-this"`, "unknown group", "make the group")
+	checkFault(t, file, err, `"nobody-has-this-name"`, "payload.user: ", child.AccountHint)
+	checkFault(t, file, err, `"nor-this"`, "control.read_group: ", "make the group")
 }
 
 func TestConfigTooLong(t *testing.T) {
@@ -352,12 +358,12 @@ func FuzzConfig(f *testing.F) {
 	f.Add("product = 3")
 	f.Add("[[listen]]\n[listen.x]\n[[listen]]\na.b.c = [1,[2]]\n\"\" = { x = { y = 1 } }")
 	f.Fuzz(func(t *testing.T, file string) {
-		c, err := parseConfig("/x/launcher.toml", []byte(file), false)
+		c, err := parseConfig(conf, []byte(file), false)
 		if err != nil {
 			_ = err.Error()
 			return
 		}
-		again, err := parseConfig("/x/launcher.toml", []byte(showConfig(c, func(string) bool { return true })), false)
+		again, err := parseConfig(conf, []byte(showConfig(c, func(string) bool { return true })), false)
 		if err != nil || !reflect.DeepEqual(c, again) {
 			t.Errorf("%v\n%+v\n%+v", err, c, again)
 		}

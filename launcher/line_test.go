@@ -38,7 +38,7 @@ func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	a := &authority{t: t, file: filepath.Join(t.TempDir(), "ca.pem")}
 	a.cert, a.key = a.issue(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	writePEM(t, a.file, 0o644, "CERTIFICATE", a.cert.Raw)
+	write(t, a.file, toPEM("CERTIFICATE", a.cert.Raw))
 	return a
 }
 
@@ -75,16 +75,13 @@ func (a *authority) pair(dir string) (cert, key string) {
 		a.t.Fatal(err)
 	}
 	cert, key = filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")
-	writePEM(a.t, cert, 0o644, "CERTIFICATE", c.Raw)
-	writePEM(a.t, key, 0o600, "PRIVATE KEY", der)
+	write(a.t, cert, toPEM("CERTIFICATE", c.Raw))
+	writePrivate(a.t, key, toPEM("PRIVATE KEY", der))
 	return cert, key
 }
 
-func writePEM(t *testing.T, name string, mode os.FileMode, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), mode); err != nil {
-		t.Fatal(err)
-	}
+func toPEM(kind string, der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
 }
 
 // server is an https server of this authority that serves one file, to clients with a certificate of the given
@@ -252,9 +249,7 @@ func TestLineSaysItsNameToTheProxy(t *testing.T) {
 	login := filepath.Join(t.TempDir(), "login")
 	r := RepositoryConfig{URL: s.URL, CA: ours.file, Proxy: proxy.URL, ProxyLogin: login}
 	for text, ok := range map[string]bool{"acme:s3cr:et\n": true, "acme:wrong": false} {
-		if err := os.WriteFile(login, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		writePrivate(t, login, text)
 		if err := got(t, r); (err == nil) != ok || err != nil && strings.Contains(err.Error(), "wrong") {
 			t.Errorf("%q: %v", text, err)
 		}
@@ -287,22 +282,20 @@ func TestLineWithBrokenFiles(t *testing.T) {
 	text := filepath.Join(dir, "text")
 	login := filepath.Join(dir, "login")
 	write(t, text, "not PEM")
-	if err := os.WriteFile(login, []byte("no colon"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	open := filepath.Join(dir, "open.key")
+	writePrivate(t, login, "no colon")
+	open, none := filepath.Join(dir, "open.key"), filepath.Join(dir, "none")
 	b, err := os.ReadFile(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, open, string(b)) // 0644
+	writeOpen(t, open, string(b))
 	for _, c := range []struct{ name, keys, at, text string }{
 		{"right", "ca = '" + ours.file + "'\nclient_cert = '" + cert + "'\nclient_key = '" + key + "'", "", ""},
-		{"no file", "ca = '" + dir + "/none'", "'" + dir + "/none'", "repository.ca: " + dir + "/none is not there"},
+		{"no file", "ca = '" + none + "'", "'" + none + "'", "repository.ca: " + none + " is not there"},
 		{"a folder", "ca = '" + dir + "'", "'" + dir + "'", "is not a small file"},
 		{"no PEM", "ca = '" + text + "'", "'" + text + "'", "holds no certificate in PEM form"},
 		{"key of another", "client_cert = '" + cert + "'\nclient_key = '" + otherKey + "'", "'" + cert + "'", "does not match"},
-		{"key that others can read", "client_cert = '" + cert + "'\nclient_key = '" + open + "'", "'" + cert + "'", "chmod 600 " + open},
+		{"key that others can read", "client_cert = '" + cert + "'\nclient_key = '" + open + "'", "'" + cert + "'", closeHint(open)},
 		{"login", "proxy = 'http://p:1'\nproxy_login = '" + login + "'", "'" + login + "'", "does not hold one line user:password"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -367,7 +360,7 @@ func FuzzRate(f *testing.F) {
 
 // What the configuration says of mirrors and rate reaches the fetcher.
 func TestLineIsMadeOfTheConfiguration(t *testing.T) {
-	c, err := parseConfig("/x/launcher.toml", []byte(full), false)
+	c, err := parseConfig(conf, []byte(full), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,11 +368,11 @@ func TestLineIsMadeOfTheConfiguration(t *testing.T) {
 	if address != c.Repository.URL || len(o.Mirrors) != 2 || o.Mirrors[0] != "https://eu.example.com/agent" || o.MaxRate != 1_500_000 {
 		t.Errorf("%s with %+v", address, o)
 	}
-	if c.Repository.CA != "/etc/acme/ca.pem" || c.Repository.ClientCert != "/etc/acme/client.pem" || c.Repository.ClientKey != "/etc/acme/client.key" || c.Repository.ProxyLogin != "/etc/acme/proxy.login" {
+	if c.Repository.CA != native("/etc/acme/ca.pem") || c.Repository.ClientCert != native("/etc/acme/client.pem") || c.Repository.ClientKey != native("/etc/acme/client.key") || c.Repository.ProxyLogin != native("/etc/acme/proxy.login") {
 		t.Errorf("files: %+v", c.Repository)
 	}
-	c, err = parseConfig("/etc/acme/launcher.toml", []byte(strings.Replace(full, `"/etc/acme/ca.pem"`, `"ca.pem"`, 1)), false)
-	if err != nil || c.Repository.CA != "/etc/acme/ca.pem" {
+	c, err = parseConfig(native("/etc/acme/launcher.toml"), []byte(strings.Replace(full, native(`"/etc/acme/ca.pem"`), `"ca.pem"`, 1)), false)
+	if err != nil || c.Repository.CA != path("/etc/acme/ca.pem") {
 		t.Errorf("beside the configuration: %s, %v", c.Repository.CA, err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/turnstone-go/turnstone/manifest"
@@ -14,12 +13,15 @@ import (
 	"github.com/turnstone-go/turnstone/updater/fetch"
 )
 
+// source is the address of the nth source.
+func source(n int) string { return native(fmt.Sprintf("/x/%d", n)) }
+
 // What several sources say together. A source that says nothing in the table is never asked.
 func TestSourcesTogether(t *testing.T) {
 	older, expired := fmt.Errorf("timestamp.json: %w", manifest.ErrOlder), fmt.Errorf("x: %w", manifest.ErrExpired)
 	lie, down, missing := fmt.Errorf("x: %w", manifest.ErrSignature), errors.New("no route"), fetch.ErrNotFound
 	mixed := fmt.Errorf("snapshot: %w", manifest.ErrRollback) // what contradicts itself is no older truth
-	full := fmt.Errorf("write: %w", syscall.ENOSPC)
+	full := fmt.Errorf("write: %w", diskFull)
 	const (
 		good    = "good"
 		refused = "refused"
@@ -57,12 +59,12 @@ func TestSourcesTogether(t *testing.T) {
 				}
 			}
 			var err error
-			if f.source.Repository, err = fetch.Open("/0", fetch.Options{Mirrors: []string{"/1", "/2"}}); err != nil {
+			if f.source.Repository, err = fetch.Open(source(0), fetch.Options{Mirrors: []string{source(1), source(2)}}); err != nil {
 				t.Fatal(err)
 			}
 			asked := 0
 			err = f.anyOf(t.Context(), func(src *fetch.Repository) error {
-				if want := fmt.Sprintf("/%d", asked); src.Address() != want || asked >= len(c.says) {
+				if want := source(asked); src.Address() != want || asked >= len(c.says) {
 					t.Fatalf("asked %s, want %s", src.Address(), want)
 				}
 				asked++
@@ -83,7 +85,7 @@ func TestSourcesTogether(t *testing.T) {
 		})
 	}
 	one := &feed{}
-	one.source.Repository, _ = fetch.Open("/0", fetch.Options{})
+	one.source.Repository, _ = fetch.Open(source(0), fetch.Options{})
 	for says, want := range map[error]bool{older: true, expired: true, lie: true, down: false} {
 		if err := one.anyOf(t.Context(), func(*fetch.Repository) error { return says }); isRefused(err) != want {
 			t.Errorf("one source alone: %v", err)
@@ -91,7 +93,7 @@ func TestSourcesTogether(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	two := &feed{}
-	two.source.Repository, _ = fetch.Open("/0", fetch.Options{Mirrors: []string{"/1"}})
+	two.source.Repository, _ = fetch.Open(source(0), fetch.Options{Mirrors: []string{source(1)}})
 	asked := 0
 	if err := two.anyOf(ctx, func(*fetch.Repository) error { asked++; cancel(); return ctx.Err() }); asked != 1 || !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v, asked %d", err, asked)

@@ -19,6 +19,8 @@ const maxPath = 107
 
 func address(stateDir, _ string) string { return filepath.Join(stateDir, "control.sock") }
 
+const addressHint = `name a shorter path: [control] socket = "/run/acme-agent/control.sock"`
+
 func checkAddress(addr string) error {
 	if len(addr) > maxPath {
 		return fmt.Errorf("%d bytes long; the path of a unix socket has at most %d", len(addr), maxPath)

@@ -22,6 +22,8 @@ const administrators = "D:P(A;;GA;;;SY)(A;;GA;;;BA)"
 
 func address(_, product string) string { return pipePrefix + product + "-control" }
 
+const addressHint = `name a pipe: [control] socket = '\\.\pipe\acme-agent-control'`
+
 func checkAddress(addr string) error {
 	if !strings.HasPrefix(addr, pipePrefix) {
 		return fmt.Errorf(`not the name of a pipe, which begins with \\.\pipe\`)

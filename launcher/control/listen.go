@@ -10,6 +10,9 @@ import (
 // pipe of the product on Windows.
 func Address(stateDir, product string) string { return address(stateDir, product) }
 
+// AddressHint is what to do about an address that CheckAddress refuses.
+const AddressHint = addressHint
+
 // CheckAddress tells whether a socket can be made there at all.
 func CheckAddress(addr string) error { return checkAddress(addr) }
 

@@ -9,6 +9,9 @@ import (
 // wrong and wraps ErrUnsafe.
 func CheckFolder(dir string) error { return checkFolder(dir) }
 
+// StateHint is what to write for the state folder on this system.
+const StateHint = stateHint
+
 // MakeFolder makes a folder that only the system and its administrators can use, with the folders above it.
 // A folder that is there already and belongs to them is set right; one that belongs to somebody else is
 // refused, since nobody knows what is in it.

@@ -12,6 +12,8 @@ import (
 	"github.com/turnstone-go/turnstone/internal/durable"
 )
 
+const stateHint = `dir = "/var/lib/acme-agent"`
+
 // checkFolder wants every component on the way to belong to root or to us, and to be writable by nobody else; in a
 // folder with the sticky bit, such as /tmp, others cannot move what is ours.
 func checkFolder(dir string) error {

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
+const stateHint = `dir = 'C:\ProgramData\acme-agent'`
+
 // protectedList gives the folder to SYSTEM and Administrators, with all in it, and takes nothing from
 // above. The owner is Administrators: an elevated user cannot give it to SYSTEM without another privilege.
 const protectedList = "O:BAG:SYD:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)"

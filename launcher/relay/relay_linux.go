@@ -55,6 +55,8 @@ func duplicate(raw syscall.RawConn) (fd int, err error) {
 
 func closeSocket(fd uintptr) error { return unix.Close(int(fd)) }
 
+func checkNetwork(string) error { return nil }
+
 func inUse(err error) bool { return errors.Is(err, syscall.EADDRINUSE) }
 
 // adopt duplicates the descriptor, close-on-exec, and makes it non-blocking.

@@ -13,14 +13,21 @@ import (
 // be only one. So the public socket is made by system calls, stays outside of Go's poller, and payloads
 // wait on it by events.
 func listen(network, address string) (net.Listener, error) {
-	if network != "tcp" {
-		return nil, fmt.Errorf("unix sockets: %w on Windows", errors.ErrUnsupported)
+	if err := checkNetwork(network); err != nil {
+		return nil, err
 	}
 	addr, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	return listenRaw(addr)
+}
+
+func checkNetwork(network string) error {
+	if network != "tcp" {
+		return fmt.Errorf("unix sockets: %w on Windows", errors.ErrUnsupported)
+	}
+	return nil
 }
 
 // inUse: WSAEADDRINUSE, and WSAEACCES for a port that another program holds exclusively.

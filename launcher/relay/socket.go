@@ -56,6 +56,12 @@ func Listen(name, address string) (*Socket, error) {
 	return open(name, network, ln)
 }
 
+// CheckAddress says why this system has no sockets of an address's sort; the error wraps errors.ErrUnsupported.
+func CheckAddress(address string) error {
+	network, _ := split(address)
+	return checkNetwork(network)
+}
+
 // Adopt makes a Socket of a listening socket that came back from a service manager or a payload, after
 // checking that it listens, is a stream and is bound to address, as Listen takes it. It is an *os.File on
 // Linux and a socket handle on Windows, is duplicated and not consumed: the caller closes it.
