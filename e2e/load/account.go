@@ -157,11 +157,14 @@ func (b *book) answered(class Class, took, slow time.Duration, version string) {
 	}
 }
 
+// wsaRefused is WSAECONNREFUSED of winsock2.h: Go's ECONNREFUSED is a number of its own on Windows.
+const wsaRefused = syscall.Errno(10061)
+
 func (b *book) lost(class Class, k kind, opened time.Time, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.requests[class]++
-	if errors.Is(err, syscall.ECONNREFUSED) {
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, wsaRefused) {
 		k = refused
 	}
 	now := time.Now()

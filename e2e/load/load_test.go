@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -108,6 +109,9 @@ func TestLossesLandInTheirClass(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
+			if tc.name == "stream: goodbye instead of an echo" && filepath.Separator == '\\' {
+				t.Skip("the server leaves a line unread, and the reset of that takes its goodbye with it on Windows: docs/WINDOWS.md")
+			}
 			o := Options{Address: rogue(t, tc.server), Workers: map[Class]int{tc.class: 2}}
 			if strings.HasPrefix(tc.name, "no answer") {
 				o.Patience = 50 * time.Millisecond

@@ -18,8 +18,6 @@ func shrinkQueue(t *testing.T, _ uintptr) {
 
 func sentAll(*net.TCPConn) bool { return true }
 
-func shortDir(t *testing.T) string { return t.TempDir() }
-
 // The public socket holds its port alone, is reachable by both families and waits in the kernel.
 func TestRawSocket(t *testing.T) {
 	s, err := Listen("http", ":0")

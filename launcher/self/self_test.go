@@ -184,10 +184,8 @@ func real(t *testing.T) (*Folder, string) {
 	dir := filepath.Join(t.TempDir(), "launcher")
 	return New(dir, System{
 		Disk: durable.OS(), Apply: selfupdate.Apply,
-		Point: func(link, target string) error {
-			return errors.Join(os.RemoveAll(link), os.Symlink(target, link))
-		},
-		Lock: func(name string) (io.Closer, error) { return durable.Lock(name) },
+		Point: point,
+		Lock:  func(name string) (io.Closer, error) { return durable.Lock(name) },
 	}), dir
 }
 
@@ -277,7 +275,7 @@ func onTrial(t *testing.T) (*Folder, string) {
 
 func leadsTo(t *testing.T, f *Folder, exe string, b []byte) {
 	t.Helper()
-	if to, err := os.Readlink(exe); err != nil || to != f.File(digest(b)) {
+	if to, err := pointed(exe); err != nil || to != f.File(digest(b)) {
 		t.Errorf("the link leads to %s, %v", to, err)
 	}
 }

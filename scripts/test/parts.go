@@ -136,33 +136,55 @@ func endToEnd(ctx context.Context) error {
 	return command(ctx, "go", "test", "-count=1", "-timeout=40m", "./e2e")
 }
 
-// onWindows runs the tests of the packages that the programs are made of as Windows programs.
+// onWindows runs the tests of every package as Windows programs, but for what windowsTests says.
 func onWindows(ctx context.Context) error {
-	var errs []error
-	for _, w := range windowsTests {
-		args := append([]string{"run", "./scripts/wine", "test", "-count=1"}, w.flags...)
-		errs = append(errs, command(ctx, "go", append(args, w.packages...)...))
+	list, err := tested(ctx)
+	if err != nil {
+		return err
 	}
-	return errors.Join(errs...)
+	full, short := []string{"run", "./scripts/wine", "test", "-count=1"}, []string{"run", "./scripts/wine", "test", "-count=1", "-short"}
+	for _, name := range list {
+		if w, ok := windowsTests[name]; ok {
+			fmt.Printf("%s %s: %s\n", name, w.how, w.reason)
+		}
+		switch windowsTests[name].how {
+		case notAtAll:
+		case shortly:
+			short = append(short, name)
+		default:
+			full = append(full, name)
+		}
+	}
+	return errors.Join(command(ctx, "go", full...), command(ctx, "go", short...))
 }
 
-// windowsTests are the tests that say something on Windows, with what is left out of them and why.
-var windowsTests = []struct {
-	flags    []string
-	packages []string
+// tested are the packages that have tests.
+func tested(ctx context.Context) ([]string, error) {
+	const form = `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}`
+	out, err := exec.CommandContext(ctx, "go", "list", "-f", form, "./...").Output()
+	return strings.Fields(string(out)), err
+}
+
+// how much of a package's tests runs on Windows.
+type how string
+
+const (
+	notAtAll how = "not at all"
+	shortly  how = "with -short"
+)
+
+const module = "github.com/turnstone-go/turnstone/"
+
+// windowsTests are the packages that do not run in full on Windows, each with its reason. A single test that has no
+// meaning there is in a file for Linux, or skips and says why.
+var windowsTests = map[string]struct {
+	how    how
+	reason string
 }{
-	{nil, []string{
-		"./internal/durable", "./manifest", "./updater/journal", "./updater/store", "./updater/policy", "./updater/bundle", "./updater/delta",
-		"./launcher/host", "./launcher/control", "./launcher/relay", "./launcher/probe", "./launcher/child", "./payload/...", "./release/...",
-	}},
-	// The courses of cuts are run in full on Linux: they have no system beneath them but a disk in memory.
-	{[]string{"-short"}, []string{"./updater"}},
-	// Wine's os.Symlink says that it made a link, and makes none.
-	{[]string{"-skip=^(TestGuard|TestDamagedRecords)$"}, []string{"./launcher/self"}},
-	// Another host's folder is a path on Windows.
-	{[]string{"-skip=^TestOpen$"}, []string{"./updater/fetch"}},
-	// These have Unix's paths, file modes, sockets or accounts in their configuration.
-	{[]string{"-skip=^(TestConfig(StateFolderHasRoomForSockets|Names|Defaults|ShowReadsBack|Hash|BadInput|NoListener|Machine)|FuzzConfig|TestLineWithBrokenFiles|TestLineIsMadeOfTheConfiguration|TestSourcesTogether)$"}, []string{"./launcher"}},
+	module + "e2e":             {notAtAll, "it drives the machines, Wine among them, from Linux"},
+	module + "internal/floors": {notAtAll, "it reads the sources, with the go command"},
+	module + "scripts/test":    {notAtAll, "it reads the sources, with the go command"},
+	module + "updater":         {shortly, "the courses of cuts have no system beneath them but a disk in memory, and run in full on Linux"},
 }
 
 // race repeats the packages in which goroutines meet, under the race detector. The crash courses are cut short:
