@@ -25,6 +25,23 @@ func (d *Disk) CutAt(k int, how Cut) {
 	d.rng = rand.New(rand.NewPCG(uint64(k), uint64(how)))
 }
 
+// Ends makes every operation from the cut on call f, in the goroutine that asked for it, in place of an answer. With
+// runtime.Goexit in it a process ends where it stands, as if it had been killed: what it did before is done, and none of
+// its goroutines gets beyond its next operation. If f returns, the answer is ErrPower.
+func (d *Disk) Ends(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ends = f
+}
+
+// power is the answer of every operation from the cut on; the caller holds the lock, and lets it go by a defer.
+func (d *Disk) power() error {
+	if d.ends != nil {
+		d.ends()
+	}
+	return ErrPower
+}
+
 // Dead says whether the power has failed.
 func (d *Disk) Dead() bool {
 	d.mu.Lock()
@@ -52,6 +69,16 @@ func (d *Disk) Kill() *Disk {
 	return found
 }
 
+// Next is Kill for who is done with the process that died: it gets no operation done any more, and no memory is kept
+// for it, however much of it is still around.
+func (d *Disk) Next() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	found := New()
+	found.root, d.root, d.dead = d.root, found.root, true
+	return found
+}
+
 // do counts one operation and lets it take effect, unless it is the one to fail. The caller holds the lock
 // and has checked that the operation is possible and that there is power.
 func (d *Disk) do(op Op, effect func()) error {
@@ -70,7 +97,7 @@ func (d *Disk) do(op Op, effect func()) error {
 	if d.how == Lost || d.how == Torn && (op.Kind == "write" || d.rng.IntN(2) == 0) {
 		effect()
 	}
-	return ErrPower
+	return d.power()
 }
 
 // Seeds is how many different disks Sweep shows after each cut, beside the one after a kill.

@@ -46,6 +46,7 @@ type Disk struct {
 	dead bool
 	rng  *rand.Rand // of torn writes and of writes that fail half way
 	fail func(Op) error
+	ends func()
 }
 
 var _ durable.Disk = (*Disk)(nil)
@@ -74,7 +75,7 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead {
-		return nil, pathError("open", name, ErrPower)
+		return nil, pathError("open", name, d.power())
 	}
 	dir, base, n, err := d.find(name)
 	writes := flag&(os.O_WRONLY|os.O_RDWR) != 0
@@ -219,7 +220,7 @@ func (d *Disk) change(kind, name string, plan func(dir *node, base string, n *no
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.dead {
-		return pathError(kind, name, ErrPower)
+		return pathError(kind, name, d.power())
 	}
 	dir, base, n, err := d.find(name)
 	if err == nil {
@@ -255,7 +256,7 @@ func (d *Disk) find(name string) (dir *node, base string, n *node, err error) {
 
 func (d *Disk) lookup(name string) (*node, error) {
 	if d.dead {
-		return nil, ErrPower
+		return nil, d.power()
 	}
 	_, _, n, err := d.find(name)
 	if err == nil && n == nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
@@ -142,5 +143,39 @@ func TestCutKinds(t *testing.T) {
 		if _, err := d.Crash(1).Lstat("b"); kind(err) != tc.want {
 			t.Errorf("%v: %v", tc.how, err)
 		}
+	}
+}
+
+// A process that was killed does nothing more, whichever of its goroutines asks, and what it did is there.
+func TestEnds(t *testing.T) {
+	d := durabletest.New()
+	f, err := d.OpenFile("f", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Ends(runtime.Goexit)
+	d.CutAt(0, durabletest.Lost)
+	for _, op := range []func() error{
+		func() error { return d.Mkdir("a", 0o755) },
+		func() error { return d.Mkdir("b", 0o755) },
+		func() error { _, err := d.Lstat("a"); return err },
+		func() error { _, err := f.Write([]byte("x")); return err },
+		func() error { _, err := d.OpenFile("f", os.O_RDONLY, 0); return err },
+	} {
+		ended := make(chan error, 1)
+		go func() {
+			defer close(ended)
+			ended <- op()
+		}()
+		if err, more := <-ended; more {
+			t.Errorf("it goes on, with %v", err)
+		}
+	}
+	next := d.Next()
+	if got := tree(t, next, "/"); got != `a{} f="" <nil> ` {
+		t.Errorf("the next one finds %s", got)
+	}
+	if got := tree(t, next.Crash(0), "/"); got != "" {
+		t.Errorf("synced by the end of a process: %s", got)
 	}
 }

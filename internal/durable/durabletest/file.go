@@ -28,7 +28,7 @@ func (f *file) use(op string, do func() (int, error)) (int, error) {
 	case f.closed:
 		err = fs.ErrClosed
 	case f.disk.dead:
-		err = ErrPower
+		err = f.disk.power()
 	default:
 		n, err = do()
 	}
