@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 )
@@ -69,4 +70,46 @@ func next(t *testing.T, o Options, found *durabletest.Disk, k int, how durablete
 		t.Errorf("cut at %d (%v): records left: %v, %v", k, how, left, err)
 	}
 	return len(adopted)
+}
+
+// A panic in the middle of a start, which the launcher survives, leaves neither a process that nobody knows nor a record
+// of one, wherever it comes.
+func TestPanicInStart(t *testing.T) {
+	for k := 0; ; k++ {
+		o := options(t)
+		d := durabletest.New()
+		o.Disk = d
+		h := open(t, o)
+		left := k
+		d.Fail(func(durabletest.Op) error {
+			if left--; left == -1 {
+				panic("in the middle")
+			}
+			return nil
+		})
+		p, panicked := func() (p *Process, panicked bool) {
+			defer func() { panicked = recover() != nil }()
+			p, err := h.Start(t.Context(), program(t, Plain, "silent", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p, false
+		}()
+		d.Fail(nil)
+		if !panicked {
+			p.Stop(soon(t), 0)
+			return
+		}
+		for limit := soon(t); ; time.Sleep(time.Millisecond) {
+			records, err := d.ReadDir(h.o.Dir)
+			alive := slices.ContainsFunc(processes(), func(s stat) bool { return filepath.Dir(readMark(s.pid)) == h.o.Dir })
+			if err == nil && len(records) == 0 && !alive {
+				break
+			}
+			if limit.Err() != nil {
+				t.Fatalf("after a panic at operation %d: records %v (%v), a process: %v", k, records, err, alive)
+			}
+		}
+		h.Close()
+	}
 }

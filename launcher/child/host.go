@@ -143,7 +143,7 @@ func (h *Host) Start(ctx context.Context, s Spec) (*Process, error) {
 	return p, nil
 }
 
-func (h *Host) start(ctx context.Context, s Spec) (*Process, error) {
+func (h *Host) start(ctx context.Context, s Spec) (started *Process, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -163,9 +163,12 @@ func (h *Host) start(ctx context.Context, s Spec) (*Process, error) {
 		return nil, fmt.Errorf("open its output file: %w", err)
 	}
 	defer out.Close()
+	defer func() {
+		if started == nil { // by a panic too, which the launcher survives
+			h.undo(p)
+		}
+	}()
 	if err := h.make(p, secret, out); err != nil {
-		p.clear()
-		_ = os.Remove(p.rec.Output) // it is empty
 		return nil, err
 	}
 	line := record{PID: p.handle.pid, Start: p.handle.start}
@@ -174,6 +177,16 @@ func (h *Host) start(ctx context.Context, s Spec) (*Process, error) {
 		h.o.Log.Warn("complete the record of a process", "version", s.Number, "pid", p.handle.pid, "err", err)
 	}
 	return p, nil
+}
+
+// undo takes back a start that did not come to its end: nobody would know of a process that it left.
+func (h *Host) undo(p *Process) {
+	if p.handle != nil {
+		p.Kill() // what is left of it is cleared away by who watches it
+		return
+	}
+	p.clear()
+	_ = os.Remove(p.rec.Output) // it is empty
 }
 
 // make opens the notify socket, writes the record and then makes the process, in this order.
