@@ -265,3 +265,33 @@ func TestSealAfterAFailedSync(t *testing.T) {
 		}
 	}
 }
+
+// A launcher that is killed before it can remove what it failed to sync leaves bytes which are seen, called clean, and
+// not on the disk. The next one writes them again before it seals them.
+func TestSealAfterAnEarlierFailedSync(t *testing.T) {
+	d := durabletest.New()
+	s := open(t, d, "store")
+	must(t, durable.WriteFile(d, s.Staged(v1), nil, 0o600))
+	f, err := d.OpenFile(s.Staged(v1), os.O_WRONLY, 0)
+	must(t, err)
+	_, err = f.Write(bytesOf(v1.Number))
+	must(t, err)
+	d.Fail(func(op durabletest.Op) error {
+		if op.Kind == "sync" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	if f.Sync() == nil {
+		t.Fatal("no failure")
+	}
+	must(t, f.Close())
+	d.Fail(nil)
+	d = d.Kill()
+	must(t, open(t, d, "store").Seal(t.Context(), v1))
+	for seed := range uint64(durabletest.Seeds) {
+		if err := open(t, d.Crash(seed), "store").Verify(t.Context(), v1); err != nil {
+			t.Errorf("seed %d: %v", seed, err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -94,6 +95,9 @@ func (s *Store) checkPart(ctx context.Context, v journal.Version) error {
 		return err
 	}
 	err = checkFile(ctx, f, v.SizeBytes, v.Digest)
+	if err == nil && s.found[f.Name()] { // written again, since the next Sync may else write nothing: see dropPart
+		_, err = io.Copy(io.NewOffsetWriter(f, 0), io.NewSectionReader(f, 0, v.SizeBytes))
+	}
 	if err == nil {
 		// Not read-only: Windows moves and removes such files with difficulty, and the owner is the launcher.
 		err = s.disk.Chmod(s.Staged(v), 0o755)

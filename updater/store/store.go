@@ -47,6 +47,8 @@ type Store struct {
 	disk durable.Disk
 	dir  string
 	lost string // the staged file whose Sync failed, while it is not removed
+
+	found map[string]bool // the staged files of an earlier launcher: nobody knows whether a Sync of them failed
 }
 
 // Open prepares a store folder, making it where it is missing. The folders can be entered by everybody,
@@ -54,7 +56,7 @@ type Store struct {
 //
 // If power fails before it returns, the next Open goes on.
 func Open(d durable.Disk, dir string) (*Store, error) {
-	s := &Store{disk: d, dir: dir}
+	s := &Store{disk: d, dir: dir, found: map[string]bool{}}
 	for _, name := range []string{dir, s.staging()} {
 		if err := s.mkdir(name); err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
@@ -66,6 +68,13 @@ func Open(d durable.Disk, dir string) (*Store, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open store: %w", err)
 		}
+	}
+	entries, err := d.ReadDir(s.staging())
+	if err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	for _, e := range entries {
+		s.found[filepath.Join(s.staging(), e.Name())] = true
 	}
 	return s, nil
 }
