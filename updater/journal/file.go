@@ -50,17 +50,9 @@ func newest(slots [2]slot) (int, error) {
 	return at, err
 }
 
-// How a slot is read.
-type how bool
-
-const (
-	seen   how = false // nothing is changed
-	synced how = true  // what is read is durable as well
-)
-
-func readSlots(d durable.Disk, dir string, h how) (slots [2]slot) {
+func readSlots(d durable.Disk, dir string) (slots [2]slot) {
 	for i := range slots {
-		b, err := readSlot(d, slotName(dir, i), h)
+		b, err := readSlot(d, slotName(dir, i))
 		if err == nil {
 			slots[i].record, err = parseRecord(b)
 		}
@@ -69,21 +61,12 @@ func readSlots(d durable.Disk, dir string, h how) (slots [2]slot) {
 	return slots
 }
 
-func readSlot(d durable.Disk, name string, h how) ([]byte, error) {
-	flag := os.O_RDONLY
-	if h == synced {
-		flag = os.O_RDWR // Windows flushes only a handle that may write
-	}
-	f, err := d.OpenFile(name, flag, 0)
+func readSlot(d durable.Disk, name string) ([]byte, error) {
+	f, err := d.OpenFile(name, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if h == synced {
-		if err := f.Sync(); err != nil {
-			return nil, err
-		}
-	}
 	b := make([]byte, slotBytes)
 	n, err := io.ReadFull(f, b)
 	if err == io.EOF || err == io.ErrUnexpectedEOF { // a slot cut short is for the parser to refuse

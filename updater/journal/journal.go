@@ -2,7 +2,7 @@
 // either the old one or the new one, power cuts included.
 //
 // Two slots are written in turn, each in place, and the newest whole one counts. The slot that holds the
-// last acknowledged state is never touched; a write that fails or tears costs the transition that it was
+// last acknowledged state is never changed; a write that fails or tears costs the transition that it was
 // to record, which is simply done again. No write renames anything, and none needs new space on a disk
 // that overwrites in place (btrfs and ZFS do not, and there a full disk makes Save fail). The code is the
 // same on ext4 and NTFS. Each slot is a file of its own, so that one bad sector cannot hold both.
@@ -77,8 +77,9 @@ func Open(d durable.Disk, dir string) (*Journal, error) {
 // Load returns the newest state. The error is ErrEmpty in a new install, ErrDamaged if no slot is whole,
 // or ErrNewer, and then the state is zero.
 //
-// The first call reads the disk, and syncs before it reads: a predecessor killed between write and sync
-// has left bytes that are seen and yet not durable. Later calls return what was last acknowledged.
+// The first call reads the disk, and writes what it found once more: a predecessor that was killed between write and
+// sync, or after a Sync that failed, has left bytes that are seen and yet not durable. Later calls return what was last
+// acknowledged.
 func (j *Journal) Load() (State, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -97,7 +98,7 @@ func (j *Journal) load() error {
 	if j.loaded {
 		return nil
 	}
-	slots := readSlots(j.disk, j.dir, synced)
+	slots := readSlots(j.disk, j.dir)
 	at, err := newest(slots)
 	if err != nil && !errors.Is(err, ErrEmpty) {
 		return err
@@ -106,6 +107,11 @@ func (j *Journal) load() error {
 	j.extra = nil
 	if err == nil {
 		if _, j.extra, err = parseState(r.body); err != nil {
+			return err
+		}
+		// Power here: the slot holds the same bytes as before, or, where they were not on the disk, the other one counts.
+		// Where there is no room for these bytes there is none for a state that would have to rely on them.
+		if err := writeSlot(j.disk, slotName(j.dir, at), r.print()); err != nil && !durable.Full(err) {
 			return err
 		}
 	}
@@ -189,7 +195,7 @@ func (j *Journal) write(body []byte) error {
 func (j *Journal) Rebuild(st State) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	slots := readSlots(j.disk, j.dir, synced)
+	slots := readSlots(j.disk, j.dir)
 	first := 0 // the slot that is worth less
 	if slots[0].err == nil && slots[0].seq >= slots[1].seq {
 		first = 1
@@ -219,7 +225,7 @@ func (j *Journal) Named() ([]Version, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	var all []Version
-	for i, s := range readSlots(j.disk, j.dir, seen) {
+	for i, s := range readSlots(j.disk, j.dir) {
 		st, err := s.state()
 		if errors.Is(err, ErrEmpty) {
 			continue
@@ -242,7 +248,7 @@ func (j *Journal) Named() ([]Version, error) {
 // Read returns the newest state and its number without writing anything, for a look while no launcher
 // runs. The errors are those of Load; a folder without a journal is ErrEmpty and fs.ErrNotExist.
 func Read(d durable.Disk, dir string) (State, uint64, error) {
-	slots := readSlots(d, dir, seen)
+	slots := readSlots(d, dir)
 	at, err := newest(slots)
 	if err != nil {
 		return State{}, 0, fmt.Errorf("read journal %s: %w", dir, err)
