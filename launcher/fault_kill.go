@@ -117,7 +117,7 @@ func (f *mortalFile) Write(b []byte) (int, error) {
 
 func (f *mortalFile) WriteAt(b []byte, off int64) (int, error) {
 	next := ""
-	if found := saidPhase.FindSubmatch(b); found != nil && bytes.HasPrefix(b, []byte("turnstone-journal ")) {
+	if found := saidPhase.FindSubmatch(b); found != nil && bytes.HasPrefix(b, []byte("turnstone-journal ")) && !f.holds(b, off) {
 		next = string(found[1])
 	}
 	if next != "" {
@@ -125,6 +125,13 @@ func (f *mortalFile) WriteAt(b []byte, off int64) (int, error) {
 	}
 	f.first(next)
 	return f.File.WriteAt(b, off)
+}
+
+// holds says whether b is there already: a journal writes what it has loaded once more, which says nothing new.
+func (f *mortalFile) holds(b []byte, off int64) bool {
+	is := make([]byte, len(b))
+	_, err := f.ReadAt(is, off)
+	return err == nil && bytes.Equal(is, b)
 }
 
 func (f *mortalFile) first(next string) {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,10 +45,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// payloadMain is an HTTP service that answers with its version. The words of the release make it a bad one.
+// payloadMain is an HTTP service that answers with its version. The words of the release make it a bad one; where it
+// lies on a disk in memory its name has them.
 func payloadMain(release string) error {
 	b, err := os.ReadFile(release)
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
+		b = []byte(filepath.Base(release))
+	} else if err != nil {
 		return err
 	}
 	is := func(word string) bool { return strings.Contains(string(b), word) }
@@ -125,20 +130,7 @@ func newGround(t *testing.T, change func(*Config)) *ground {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := defaultConfig()
-	cfg.State.Dir = dir
-	cfg.Payload.User, cfg.Payload.Data = "same", dir
-	cfg.Payload.Command = []string{exe, "{{.File}}"}
-	cfg.Payload.Env = map[string]string{asPayload: "1", "LEASE_FILE": filepath.Join(dir, "lease")}
-	cfg.Traffic = TrafficConfig{Mode: "handoff", Strategy: "parallel"}
-	cfg.Listen = []ListenConfig{{Name: "http", Address: freePort(t)}}
-	cfg.Health.Probe = "http"
-	cfg.Health.Interval, cfg.Health.Timeout, cfg.Health.ReadyTimeout, cfg.Health.Good = 50*time.Millisecond, time.Second, 10*time.Second, 2
-	cfg.Drain = DrainConfig{Deadline: 2 * time.Second, Stream: 2 * time.Second, Kill: 2 * time.Second}
+	cfg := groundConfig(t, dir, freePort(t))
 	if change != nil {
 		change(&cfg)
 	}
@@ -162,6 +154,26 @@ func newGround(t *testing.T, change func(*Config)) *ground {
 		}
 	})
 	return g
+}
+
+// groundConfig is a configuration with fast settings, for payloads that are this test binary.
+func groundConfig(t *testing.T, dir, address string) Config {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := defaultConfig()
+	cfg.State.Dir = dir
+	cfg.Payload.User, cfg.Payload.Data = "same", dir
+	cfg.Payload.Command = []string{exe, "{{.File}}"}
+	cfg.Payload.Env = map[string]string{asPayload: "1", "LEASE_FILE": filepath.Join(dir, "lease")}
+	cfg.Traffic = TrafficConfig{Mode: "handoff", Strategy: "parallel"}
+	cfg.Listen = []ListenConfig{{Name: "http", Address: address}}
+	cfg.Health.Probe = "http"
+	cfg.Health.Interval, cfg.Health.Timeout, cfg.Health.ReadyTimeout, cfg.Health.Good = 50*time.Millisecond, time.Second, 10*time.Second, 2
+	cfg.Drain = DrainConfig{Deadline: 2 * time.Second, Stream: 2 * time.Second, Kill: 2 * time.Second}
+	return cfg
 }
 
 func freePort(t *testing.T) string {
