@@ -1,0 +1,301 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
+	"github.com/turnstone-go/turnstone/updater/journal"
+)
+
+// garbage is a version that was sealed once and never served.
+const garbage = "0.9.0"
+
+// course is an update with one end, wherever it is cut.
+type course struct {
+	name     string
+	editions []edition // oldest first
+	good     []string  // of them, the active one first
+	rollback bool      // by order
+	ends     string    // the version that is active then
+	over     func(journal.State) bool
+	length   int // in operations, about
+}
+
+func newCourse(name, newest, ends string, offered bool, length int, over func(journal.State) bool) course {
+	return course{name: name, good: []string{"1.1.0", "1.0.0"}, ends: ends, over: over, rollback: !offered, length: length,
+		editions: []edition{{garbage, "app", false}, {"1.0.0", "app", false}, {"1.1.0", "app", true}, {"1.2.0", newest, offered}}}
+}
+
+var courses = []course{
+	newCourse("update", "app", "1.2.0", true, 170, func(st journal.State) bool { return len(st.Quarantine) == 0 }),
+	newCourse("failing candidate", "die-on-accept", "1.1.0", true, 170, func(st journal.State) bool {
+		return len(st.Quarantine) == 1 && st.Quarantine[0].Number == "1.2.0"
+	}),
+	newCourse("order to roll back", "app", "1.0.0", false, 70, func(st journal.State) bool {
+		return len(st.Held) == 1 && st.Held[0].Number == "1.1.0"
+	}),
+}
+
+// cutKind is what is lost when everything stops.
+type cutKind int
+
+const (
+	power    cutKind = iota // every process, and bytes that were not synced
+	launcher                // the launcher alone: payloads live, and bytes are kept
+	engine                  // the engine alone panics, and is begun again in the same launcher
+)
+
+func (k cutKind) String() string { return [...]string{"power", "launcher", "engine"}[k] }
+
+// errCut is what an engine panics with.
+var errCut = errors.New("cut")
+
+// panics makes an engine panic in its ops[0]-th operation on a disk, counted from 0, then in the ops[1]-th after that, and
+// so on. It returns how many are to come.
+func panics(d *durabletest.Disk, ops []int) (left func() int) {
+	var mu sync.Mutex
+	ops = slices.Clone(ops)
+	d.Fail(func(durabletest.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(ops) == 0 || !inEngine() {
+			return nil
+		}
+		if ops[0]--; ops[0] < 0 {
+			ops = ops[1:]
+			panic(errCut)
+		}
+		return nil
+	})
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(ops)
+	}
+}
+
+// inEngine says whether the engine's own goroutine asks.
+func inEngine() bool {
+	callers := make([]uintptr, 100)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(1, callers)])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "updater.(*Updater).Run") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+var (
+	every   = flag.Int("every", 2, "cut at one of so many operations, each kind of cut at another one; 1 is at all of them")
+	cutSeed = flag.Uint64("cutseed", 1, "seed of what a power cut leaves and of where the first of two cuts comes")
+)
+
+// steps is the distance between two operations that are cut.
+func steps() int {
+	if testing.Short() {
+		return 25
+	}
+	return *every
+}
+
+// The linked launcher (its site, its processes and their records, its engine, journal, store and feed) goes through an
+// update, a failing candidate and a rollback over a disk in memory, with real payloads, and is cut at every operation.
+func TestLauncherCutAtEveryOperation(t *testing.T) {
+	eachCut(t, []cutKind{power, launcher, engine}, func(m *machine, kind cutKind, first int, _ *rand.Rand) {
+		for k := first % steps(); m.trial(kind, k); k += steps() {
+		}
+	})
+}
+
+// The recovery from a cut is cut again, everywhere.
+func TestLauncherCutInRecovery(t *testing.T) {
+	eachCut(t, []cutKind{power, launcher}, func(m *machine, kind cutKind, _ int, rng *rand.Rand) {
+		first := rng.IntN(m.length)
+		for k := rng.IntN(4 * steps()); m.trial(kind, first, k); k += 4 * steps() {
+		}
+	})
+}
+
+func eachCut(t *testing.T, all []cutKind, do func(m *machine, kind cutKind, first int, rng *rand.Rand)) {
+	for i, c := range courses {
+		for _, kind := range all {
+			t.Run(c.name+"/"+kind.String(), func(t *testing.T) {
+				t.Parallel()
+				do(newMachine(t, c), kind, i+int(kind), rand.New(rand.NewPCG(*cutSeed, uint64(i)<<8|uint64(kind))))
+			})
+		}
+	}
+}
+
+// trial cuts at these operations, each of the life after the one before, and lets the last launcher bring the course to
+// its end. It says whether there was something to cut at the last one.
+func (m *machine) trial(kind cutKind, ops ...int) (reached bool) {
+	rng := rand.New(rand.NewPCG(*cutSeed<<32|uint64(kind), uint64(ops[0])<<32|uint64(ops[len(ops)-1])))
+	how, seed := durabletest.Lost, rng.Uint64N(durabletest.Seeds) // to cut before an operation is to lose the answer of the one before
+	if kind == power && rng.IntN(2) == 0 {
+		how = durabletest.Torn
+	}
+	defer func() {
+		if m.t.Failed() {
+			m.t.Fatalf("%v cut at %v (%v, seed %d), -cutseed %d:\n%s", kind, ops, how, seed, *cutSeed, m.story())
+		}
+	}()
+	defer m.lose()
+	m.install()
+	if kind == engine {
+		left := panics(m.disk, ops)
+		m.settle()
+		return left() == 0
+	}
+	for _, op := range ops {
+		m.disk.CutAt(op, how)
+		l := m.launch()
+		if !l.live() {
+			m.inspect(l)
+			return false
+		}
+		m.fall(l, kind, seed)
+	}
+	m.settle()
+	return true
+}
+
+// settle lets a launcher bring the course to its end.
+func (m *machine) settle() {
+	l := m.launch()
+	l.live()
+	m.inspect(l)
+}
+
+// fall is the moment after a cut: what must hold then does.
+func (m *machine) fall(l *life, kind cutKind, seed uint64) {
+	served := l.serving()
+	m.disk = l.die()
+	if kind == power {
+		m.lose()
+		m.disk = m.disk.Crash(seed)
+	}
+	st := m.legal()
+	if kind != launcher || !served {
+		return
+	}
+	may := []string{st.Good[0].Number}
+	switch st.Phase {
+	case journal.Switching, journal.Probation, journal.Reverting:
+		if m.name == "failing candidate" { // it may be dead, and nobody is there to notice
+			return
+		}
+		may = append(may, st.Candidate.Number)
+	}
+	if got, err := m.answer(); err != nil || !slices.Contains(may, got) {
+		m.t.Errorf("without a launcher, in %s: %q, %v answers, should be %v", st.Phase, got, err, may)
+	}
+}
+
+// serving says whether this launcher has brought a version to serve.
+func (l *life) serving() bool {
+	select {
+	case <-l.up:
+	default:
+		return false
+	}
+	select {
+	case <-l.site.serves:
+		return true
+	default:
+		return false
+	}
+}
+
+// legal checks what must hold of the disk at any moment.
+func (m *machine) legal() journal.State {
+	m.t.Helper()
+	look := m.disk.Kill()
+	st, _, err := journal.Read(look, m.cfg.stateFile("journal"))
+	if err != nil {
+		m.t.Fatalf("the journal is lost: %v", err)
+	}
+	if st.Phase != journal.Idle && st.Phase != journal.Retiring && st.Candidate == nil {
+		m.t.Errorf("%s without a candidate", st.Phase)
+	}
+	if len(st.Good) == 0 || st.Good[0].Number != m.good[0] && st.Good[0].Number != m.ends {
+		m.t.Errorf("active: %+v", st.Good)
+	}
+	if err := m.whole(look, st.Good...); err != nil {
+		m.t.Errorf("not whole in %s: %v", st.Phase, err)
+	}
+	return st
+}
+
+// inspect checks where the machine came to rest, and ends its last launcher.
+func (m *machine) inspect(l *life) {
+	m.t.Helper()
+	if m.t.Failed() {
+		l.die()
+		return
+	}
+	for range 3 {
+		if got, err := m.answer(); err != nil || got != m.ends {
+			m.t.Errorf("%q, %v answers, should be %s", got, err, m.ends)
+		}
+	}
+	if p := l.site.living(m.version(m.ends)); p == nil {
+		m.t.Errorf("%s does not run", m.ends)
+	} else {
+		if pids := m.processes(); len(pids) != 1 || pids[0] != p.proc.PID() {
+			m.t.Errorf("%v live, should be %d", pids, p.proc.PID())
+		}
+		m.owners(p.proc.Fence())
+	}
+	m.disk = l.die()
+	if st := m.legal(); st.Candidate != nil || st.Clean || st.Want != nil {
+		m.t.Errorf("not at rest: %+v", st)
+	}
+	for _, v := range m.list {
+		kept := m.whole(m.disk.Kill(), v) == nil
+		if was := slices.Contains(m.good, v.Number) || v.Number == m.ends; was && !kept {
+			m.t.Errorf("%s is not kept", v.Number)
+		}
+		if v.Number == garbage && kept && !m.rollback { // which collects nothing that it needs no room for
+			m.t.Errorf("%s is kept", garbage)
+		}
+	}
+}
+
+// owners checks that work under the lease had one owner at a time, with a greater number each; the last one, which was
+// just told, is still to write.
+func (m *machine) owners(last uint64) {
+	m.t.Helper()
+	for limit := time.Now().Add(cutLimit); ; time.Sleep(time.Millisecond) {
+		b, err := os.ReadFile(m.lease())
+		m.must(err)
+		before := uint64(0)
+		for line := range strings.Lines(string(b)) {
+			n, err := strconv.ParseUint(strings.TrimSpace(line), 10, 64)
+			if err != nil || n <= before {
+				m.t.Fatalf("the owners wrote %q", b)
+			}
+			before = n
+		}
+		if before == last {
+			return
+		}
+		if time.Now().After(limit) {
+			m.t.Fatalf("the last owner has fence %d, they wrote %q", last, b)
+		}
+	}
+}

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
+	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/journal"
+	"github.com/turnstone-go/turnstone/updater/store"
+)
+
+// cutLimit is how long anything may take on a machine that has no time.
+const cutLimit = 2 * time.Minute
+
+// machine has a disk in memory, on which launchers live and die, and a folder with what is none of the disk's affair:
+// the sockets, the lock, the output of payloads, and the file that the owner of the lease writes to.
+type machine struct {
+	course
+	t      *testing.T
+	dir    string
+	cfg    Config
+	root   []byte
+	list   []journal.Version // oldest first
+	disk   *durabletest.Disk
+	client http.Client
+
+	mu  sync.Mutex
+	log []string
+}
+
+func newMachine(t *testing.T, c course) *machine {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	// No connection of this machine has this as its own address, so that nobody takes the port between two launchers.
+	pid := os.Getpid()
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>14&63, pid>>7&127, 1+pid&127))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	m := &machine{course: c, t: t, dir: dir, cfg: groundConfig(t, dir, ln.Addr().String())}
+	m.client = http.Client{Timeout: cutLimit, Transport: &http.Transport{DisableKeepAlives: true}}
+	repository := t.TempDir()
+	m.root, m.list = publish(t, repository, c.editions...)
+	m.cfg.Product = cutProduct
+	m.cfg.Repository.URL, m.cfg.Repository.Root, m.cfg.Repository.Poll = repository, filepath.Join(dir, "root.json"), 200*time.Millisecond
+	m.cfg.Health.Interval = 5 * time.Millisecond
+	m.cfg.Probation.Time, m.cfg.Probation.MinRequests = 20*time.Millisecond, 0
+	m.cfg.Health.Timeout, m.cfg.Health.ReadyTimeout = cutLimit, cutLimit
+	return m
+}
+
+func (m *machine) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) version(number string) journal.Version {
+	i := slices.IndexFunc(m.list, func(v journal.Version) bool { return v.Number == number })
+	return m.list[i]
+}
+
+// install makes the disk anew: what is proven has once served, in this order, and the rest is of no use.
+func (m *machine) install() {
+	m.t.Helper()
+	m.disk = durabletest.New()
+	m.must(durable.MkdirAll(m.disk, m.dir, 0o700))
+	m.must(durable.WriteFile(m.disk, m.cfg.Repository.Root, m.root, 0o600))
+	s := certain(store.Open(m.disk, m.cfg.stateFile("store")))(m.t)
+	j := certain(journal.Open(m.disk, m.cfg.stateFile("journal")))(m.t)
+	st := journal.State{Phase: journal.Idle}
+	for _, number := range append([]string{garbage}, m.good...) {
+		v := m.version(number)
+		data := certain(os.ReadFile(filepath.Join(m.cfg.Repository.URL, "artifacts", v.Digest)))(m.t)
+		m.must(durable.WriteFile(m.disk, s.Staged(v), data, 0o600))
+		m.must(s.Seal(m.t.Context(), v))
+		if number != garbage {
+			m.must(s.Prove(v))
+			st.Good, st.HighWater = append(st.Good, v), max(st.HighWater, v.Epoch)
+		}
+	}
+	m.must(j.Save(st))
+	if err := os.Remove(m.lease()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.t.Fatal(err)
+	}
+	m.mu.Lock()
+	m.log = nil
+	m.mu.Unlock()
+}
+
+func (m *machine) lease() string { return m.cfg.Payload.Env["LEASE_FILE"] }
+
+// life is one launcher, from its start to its death.
+type life struct {
+	*service
+	m     *machine
+	disk  *durabletest.Disk
+	up    chan struct{} // closed when everything is there
+	cut   chan struct{} // closed at the cut
+	ended chan struct{} // closed when the engine is gone, or was never there
+	stop  context.CancelFunc
+
+	ordered atomic.Bool // what the course begins with
+}
+
+// launch begins a launcher's life, as runLauncher does without an operators' socket and its own updates.
+func (m *machine) launch() *life {
+	m.note("-- a launcher starts")
+	l := &life{m: m, disk: m.disk, up: make(chan struct{}), cut: make(chan struct{}), ended: make(chan struct{})}
+	var once sync.Once
+	m.disk.Ends(func() {
+		once.Do(func() { close(l.cut) })
+		runtime.Goexit()
+	})
+	l.service = &service{cfg: m.cfg, log: slog.New(listener{l}), level: new(slog.LevelVar), disk: m.disk, began: time.Now()}
+	ctx, stop := context.WithCancel(context.Background())
+	l.stop = stop
+	go func() {
+		defer close(l.ended)
+		if err := l.prepare(ctx); err != nil {
+			m.t.Errorf("the launcher does not start: %v", err)
+			return
+		}
+		l.site.begin(l.engine.Order)
+		close(l.up)
+		for ctx.Err() == nil {
+			if err := l.guarded(ctx); ctx.Err() == nil && !strings.Contains(err.Error(), errCut.Error()) {
+				m.t.Errorf("the engine ended: %v", err)
+				return
+			}
+		}
+	}()
+	return l
+}
+
+// live lets the launcher live until the course has come to its end, and says whether a cut came before that.
+func (l *life) live() (wasCut bool) {
+	limit := time.After(cutLimit)
+	for {
+		select {
+		case <-l.cut:
+			return true
+		case <-limit:
+			l.m.t.Error("the update never came to its end")
+			return false
+		case <-l.ended:
+			select {
+			case <-l.cut:
+				return true
+			default:
+				return false // it has told why
+			}
+		case <-time.After(2 * time.Millisecond):
+		}
+		if l.atRest() {
+			return false
+		}
+	}
+}
+
+// atRest says whether the course has come to its end, after giving the order that it begins with.
+func (l *life) atRest() bool {
+	select {
+	case <-l.up:
+	default:
+		return false
+	}
+	st := l.engine.Status().State
+	if st.Phase != journal.Idle || len(st.Good) == 0 {
+		return false
+	}
+	if l.m.rollback && st.Good[0].Number == l.m.good[0] && l.ordered.CompareAndSwap(false, true) {
+		go func() { // the answer of a launcher that dies does not come, and that of an engine which panics is an error
+			err := l.engine.Order(context.Background(), updater.Order{Kind: updater.OrderRollback, Leaves: st.Good[0].Digest})
+			l.ordered.Store(err == nil)
+		}()
+	}
+	if st.Good[0].Number != l.m.ends || !l.m.over(st) || len(l.site.Running()) != 1 {
+		return false
+	}
+	p := l.site.living(st.Good[0])
+	if !l.site.accepts(p) || p.proc.Fence() == 0 {
+		return false
+	}
+	look := l.disk.Kill()
+	saved, _, err := journal.Read(look, l.cfg.stateFile("journal"))
+	records, rerr := look.ReadDir(l.cfg.stateFile("run"))
+	return errors.Join(err, rerr) == nil && saved.Phase == journal.Idle && saved.Good[0] == st.Good[0] && l.m.over(saved) && len(records) == 1
+}
+
+// die is SIGKILL: nothing of this launcher reaches the disk or a payload any more.
+func (l *life) die() *durabletest.Disk {
+	found := l.disk.Next()
+	l.stop()
+	select {
+	case <-l.ended:
+	case <-time.After(cutLimit):
+		l.m.t.Fatal("the launcher does not die")
+	}
+	if l.site != nil {
+		l.site.rest()
+		l.site.mu.Lock()
+		l.site.serving = journal.Version{} // and is looked after
+		l.site.mu.Unlock()
+	}
+	l.release()
+	// A process that is just being made, of another machine perhaps, has a copy of every descriptor until it runs.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	return found
+}
+
+// listener hears what a launcher says of itself.
+type listener struct{ *life }
+
+func (h listener) Enabled(context.Context, slog.Level) bool { return true }
+func (h listener) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h listener) WithGroup(string) slog.Handler            { return h }
+
+func (h listener) Handle(_ context.Context, r slog.Record) error {
+	if h.disk.Dead() {
+		return nil
+	}
+	said, number := map[string]string{}, ""
+	line := r.Time.Format("05.000 ") + r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		said[a.Key] = a.Value.String()
+		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		return true
+	})
+	number = said["version"]
+	h.m.note(line)
+	if said["kind"] == "start" {
+		if err := h.m.whole(h.disk.Crash(0), h.m.version(number)); err != nil {
+			h.m.t.Errorf("%s was started, and a power cut would not leave it whole: %v", number, err)
+		}
+	}
+	return nil
+}
+
+func (m *machine) note(line string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.log = append(m.log, line)
+}
+
+func (m *machine) story() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.log, "\n")
+}
+
+// whole verifies versions on a disk, which is a copy.
+func (m *machine) whole(d *durabletest.Disk, list ...journal.Version) error {
+	s, err := store.Open(d, m.cfg.stateFile("store"))
+	for _, v := range list {
+		if err == nil {
+			err = s.Verify(context.Background(), v)
+		}
+	}
+	return err
+}
+
+// answer asks the public address on a new connection.
+func (m *machine) answer() (string, error) {
+	resp, err := m.client.Get("http://" + m.cfg.Listen[0].Address + "/")
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
+
+// processes lists what lives of the payloads of this machine.
+func (m *machine) processes() (pids []int) {
+	entries, _ := os.ReadDir("/proc") // without it every test here fails
+	mark := []byte("LEASE_FILE=" + m.lease() + "\x00")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ")); err == nil && bytes.Contains(env, mark) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// lose is what becomes of processes when the power fails.
+func (m *machine) lose() {
+	for pids := m.processes(); len(pids) > 0; pids = m.processes() {
+		for _, pid := range pids {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			_, _ = syscall.Wait4(pid, nil, 0, nil) // ECHILD: it is somebody else's to reap
+		}
+	}
+}
