@@ -47,6 +47,15 @@ type machine struct {
 	log []string
 }
 
+var machines atomic.Int32
+
+// forked waits for processes that are just being made, for another machine perhaps: until it runs its program such a
+// process has a copy of every descriptor, and a socket that was closed is held by it.
+func forked() {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+}
+
 func newMachine(t *testing.T, c course) *machine {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ts")
@@ -54,13 +63,14 @@ func newMachine(t *testing.T, c course) *machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	// No connection of this machine has this as its own address, so that nobody takes the port between two launchers.
+	// Nobody else has this address, so that nobody takes the port between two launchers.
 	pid := os.Getpid()
-	ln, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>14&63, pid>>7&127, 1+pid&127))
+	ln, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>8&63, pid&255, 1+machines.Add(1)%250))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
+	_ = ln.Close() // nothing came
+	forked()
 	m := &machine{course: c, t: t, dir: dir, cfg: groundConfig(t, dir, ln.Addr().String())}
 	m.client = http.Client{Timeout: cutLimit, Transport: &http.Transport{DisableKeepAlives: true}}
 	repository := t.TempDir()
@@ -229,9 +239,7 @@ func (l *life) die() *durabletest.Disk {
 		l.site.mu.Unlock()
 	}
 	l.release()
-	// A process that is just being made, of another machine perhaps, has a copy of every descriptor until it runs.
-	syscall.ForkLock.RLock()
-	defer syscall.ForkLock.RUnlock()
+	forked()
 	return found
 }
 
