@@ -29,6 +29,9 @@ func (a *app) bundleCmd() *cobra.Command {
 		Use:   "bundle",
 		Short: "take in a repository that came as a file",
 		Args:  cobra.NoArgs,
+		RunE: a.do(func(context.Context, []string) (answer, error) {
+			return nil, exit(control.Usage, "say what: %s bundle import FILE", a.program)
+		}),
 	}
 	var i importing
 	take := &cobra.Command{

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/turnstone-go/turnstone/launcher/control"
+	"github.com/turnstone-go/turnstone/manifest"
 )
 
 // needs explains an order that found no launcher: only a running one can change anything.
@@ -81,7 +82,7 @@ func (a *app) pinCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pin [VERSION]",
 		Short: "stay on one version (default: the active one) until unpin",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneVersion,
 	}
 	cmd.RunE = a.do(func(ctx context.Context, args []string) (answer, error) {
 		q, err := t.request(time.Now())
@@ -136,6 +137,17 @@ func (a *app) resumeCmd() *cobra.Command {
 			return a.order(ctx, "resume", control.Request{}, "updates are not paused any more")
 		}),
 	}
+}
+
+// oneVersion takes no argument, or a version.
+func oneVersion(cmd *cobra.Command, args []string) error {
+	if err := cobra.MaximumNArgs(1)(cmd, args); err != nil || len(args) == 0 {
+		return err
+	}
+	if manifest.CheckVersion(args[0]) != nil {
+		return fmt.Errorf("%q is not a version: write it as 1.2.3 or 1.2.3-rc.1", args[0])
+	}
+	return nil
 }
 
 // first is the argument, or "" if there is none.

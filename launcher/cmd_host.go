@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,9 @@ func (r *registration) spec(cfg Config) (host.Spec, error) {
 	}
 	if err != nil {
 		return host.Spec{}, fmt.Errorf("find the launcher's own file: %w", err)
+	}
+	if !slices.Contains([]host.Start{"", host.Automatic, host.Delayed, host.Manual, host.Disabled}, host.Start(r.start)) {
+		return host.Spec{}, exit(control.Usage, "--start %q: use automatic, delayed, manual or disabled", r.start)
 	}
 	exe = registeredFile(exe, cfg.Product)
 	s := host.Spec{

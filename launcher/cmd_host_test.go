@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -50,5 +51,16 @@ func TestRegisteredCommandIsAService(t *testing.T) {
 	}
 	if len(s.Args) == 0 || s.Args[0] != host.Verb || strings.Join(s.Args[1:3], " ") != "--config /etc/acme/launcher.toml" {
 		t.Errorf("the registered arguments are %v", s.Args)
+	}
+}
+
+// A file that is not there is a person's mistake; under a manager its disk may only be late, and the launcher is
+// started again until it is there.
+func TestFileThatIsNotThere(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "launcher.toml")
+	for verb, want := range map[string]control.Code{"status": control.Usage, "run": control.Usage, host.Verb: control.Internal} {
+		if code, _, errs := cli(t, missing, verb); code != want || !strings.Contains(errs, "use --config FILE") {
+			t.Errorf("%s: exit code %d, want %d: %s", verb, code, want, errs)
+		}
 	}
 }

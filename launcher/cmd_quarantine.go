@@ -44,7 +44,7 @@ func (a *app) clearCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "clear VERSION | --all",
 		Short: "let a version be tried again",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneVersion,
 		RunE: a.do(func(ctx context.Context, args []string) (answer, error) {
 			if (len(args) == 0) != all {
 				return nil, exit(control.Usage, "name one version, or use --all")

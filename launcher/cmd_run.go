@@ -55,6 +55,9 @@ func (a *app) serve(ctx context.Context, m managed) error {
 	service := host.Service{Name: m.name, Managed: m.by, Code: func(err error) int { return int(codeOf(err)) }}
 	service.Run = func(ctx context.Context, ready func(host.Controls)) error {
 		cfg, err := a.load()
+		if m.by && errors.Is(err, errUnread) {
+			err = exit(control.Internal, "%w", err) // its disk may come later: the manager tries again
+		}
 		out, end := m.output(cfg)
 		defer end()
 		if err == nil {

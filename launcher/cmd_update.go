@@ -21,7 +21,7 @@ func (a *app) updateCmd() *cobra.Command {
 		Long: "Orders the launcher to look at the channel and install what it offers, or one version of it.\n\n" +
 			"--now skips the gates that only wait (share, pause, busy); never signatures, quarantine or a pin.\n" +
 			"--follow stays until the outcome is known and ends with its exit code.\n\n" + exitHelp,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneVersion,
 	}
 	cmd.RunE = a.do(func(ctx context.Context, args []string) (answer, error) {
 		q.Version = first(args)
@@ -42,7 +42,7 @@ func (a *app) rollbackCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rollback [VERSION]",
 		Short: "go back to the version before, or an older good one, and hold the one that is left",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneVersion,
 	}
 	cmd.RunE = a.do(func(ctx context.Context, args []string) (answer, error) {
 		q.Version = first(args)

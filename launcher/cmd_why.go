@@ -17,7 +17,7 @@ func (a *app) whyCmd() *cobra.Command {
 	return &cobra.Command{
 		Use:   "why [VERSION]",
 		Short: "why a release is, or is not, installed here: every gate and when it can change",
-		Args:  cobra.MaximumNArgs(1),
+		Args:  oneVersion,
 		RunE: a.do(func(ctx context.Context, args []string) (answer, error) {
 			p, err := a.open()
 			if err != nil {

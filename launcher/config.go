@@ -161,6 +161,9 @@ func (c Config) Hash() string {
 // maxConfigBytes bounds the file: a real one has 2 KiB.
 const maxConfigBytes = 1 << 20
 
+// errUnread is returned when the file that was named cannot be read.
+var errUnread = errors.New("open configuration")
+
 // loadConfig reads and checks a file. On a *configError the Config holds what could be understood.
 func loadConfig(name string) (Config, error) {
 	abs, err := filepath.Abs(name)
@@ -169,15 +172,15 @@ func loadConfig(name string) (Config, error) {
 	}
 	f, err := os.Open(abs)
 	if err != nil {
-		return Config{}, fmt.Errorf("open configuration: %w\nuse --config FILE to name it", err)
+		return Config{}, exit(control.Usage, "%w: %w\nuse --config FILE to name it", errUnread, err)
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
 	if err != nil {
-		return Config{}, fmt.Errorf("read %s: %w", abs, err)
+		return Config{}, exit(control.Usage, "%w: %w\nuse --config FILE to name it", errUnread, err)
 	}
 	if len(data) > maxConfigBytes {
-		return Config{}, fmt.Errorf("read %s: longer than %d bytes, so it is not a configuration file", abs, maxConfigBytes)
+		return Config{}, exit(control.Usage, "read %s: longer than %d bytes, so it is not a configuration file", abs, maxConfigBytes)
 	}
 	return parseConfig(abs, data, host.Privileged())
 }
@@ -273,7 +276,7 @@ func findConfig(program, beside string) (string, error) {
 			return p, nil
 		}
 	}
-	return "", fmt.Errorf("%w: looked for %v\nuse --config FILE to name it", errNoConfig, places)
+	return "", fmt.Errorf("%w: looked for %s\nuse --config FILE to name it", errNoConfig, list(places))
 }
 
 // usualConfig is below ProgramData, or in /etc where there is none.

@@ -38,8 +38,12 @@ func execute(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	root.SetArgs(argv[1:])
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	a.json = a.json || a.command == "" && slices.Contains(argv, "--json") // a mistake in front of it hides it from the parser
+	if err != nil && a.command == "" {
+		a.command = commandName(cmd)
+		err = exit(control.Usage, "%s (see %s --help)", strings.Join(strings.Fields(err.Error()), " "), cmd.CommandPath())
+	}
 	return int(a.finish(err))
 }
 

@@ -63,17 +63,20 @@ type work func(ctx context.Context, args []string) (answer, error)
 // do lets body answer for a cobra command. Whatever fails before it begins was a mistake in the command line.
 func (a *app) do(body work) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) (err error) {
-		a.command = strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
+		a.command = commandName(cmd)
 		a.answer, err = body(cmd.Context(), args)
 		return err
 	}
 }
 
+// commandName is what was called, less the program: "pin", or "history show".
+func commandName(cmd *cobra.Command) string {
+	_, name, _ := strings.Cut(cmd.CommandPath(), " ")
+	return name
+}
+
 // finish prints what the command had to say and returns the exit code.
 func (a *app) finish(err error) control.Code {
-	if err != nil && a.command == "" {
-		err = exit(control.Usage, "%w (see %s --help)", err, a.program)
-	}
 	code := codeOf(err)
 	if a.json && (a.command != "" || err != nil) { // a help text stays text
 		a.print(envelope{Schema: schema, Command: a.command, Exit: status{code, code.String()}, Error: message(err), Result: a.answer})

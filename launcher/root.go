@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -45,8 +47,38 @@ func newRoot(a *app) *cobra.Command {
 	add("see", a.statusCmd(), a.checkCmd(), a.whyCmd(), a.watchCmd(), a.historyCmd(), a.metricsCmd(), a.stacksCmd())
 	add("change", a.updateCmd(), a.rollbackCmd(), a.pinCmd(), a.unpinCmd(), a.pauseCmd(), a.resumeCmd(), a.bundleCmd(), a.quarantineCmd(), a.selfUpdateCmd())
 	add("run", a.runCmd(), a.configCmd(), a.installCmd(), a.uninstallCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.doctorCmd())
+	root.SetHelpCommand(helpCmd())
+	pointToCodes(root, a.program)
 	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd(), a.guardCmd())
 	return root
+}
+
+// helpCmd is cobra's, but asked about a command that does not exist it fails.
+func helpCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
+			}
+			if err != nil {
+				return err
+			}
+			return about.Help()
+		},
+	}
+}
+
+// pointToCodes ends the help of every command with its exit codes, or with where they are listed.
+func pointToCodes(parent *cobra.Command, program string) {
+	for _, c := range parent.Commands() {
+		pointToCodes(c, program)
+		if !strings.Contains(c.Long, exitHelp) {
+			c.Long = cmp.Or(c.Long, c.Short) + "\n\nExit codes: " + program + " --help lists them."
+		}
+	}
 }
 
 // place is what a command of the operator needs to know of the installation.

@@ -108,7 +108,7 @@ func (s *site) heal() {
 // become one; anything else may pass, or is for an operator to mend.
 func (s *site) cannotStart(path string, v journal.Version, err error) error {
 	foreign := child.Foreign(err) && path == s.store.File(v)
-	err = fmt.Errorf("run %s, which payload.command names: %w", path, err)
+	err = fmt.Errorf("%w (payload.command names it)", err)
 	if foreign {
 		return updater.Bad(err)
 	}
