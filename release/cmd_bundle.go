@@ -87,8 +87,7 @@ func (a *app) bundle(ctx context.Context, s selection, out string) (answer, erro
 		return nil, err
 	}
 	if len(c.contents) == 0 {
-		return nil, usage("no program fits --version %s --platform %s: see 'release verify' for what there is",
-			strings.Join(s.versions, ", "), strings.Join(s.platforms, ", "))
+		return nil, usage("no program has a version of %q and a platform of %q, as far as they are named: see 'release verify' for what there is", s.versions, s.platforms)
 	}
 	temp, err := tempDir()
 	if err != nil {

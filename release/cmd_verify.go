@@ -99,7 +99,7 @@ func (v verified) text(w io.Writer) {
 		}
 	}
 	if v.Patches > 0 {
-		line(w, "verify", "%s: each makes the signed program", count(v.Patches, "patch file"))
+		line(w, "verify", "%s: each makes the signed program", count(v.Patches, "patch or packed file"))
 	}
 	line(w, "verify", "%s, %s: signatures, digests and dates are right", count(v.Artifacts, "program file"), size(v.SizeBytes))
 }
@@ -151,6 +151,11 @@ func (a *app) anchor(v *verification) ([]byte, error) {
 		}
 		if len(v.channels) == 0 {
 			v.channels = p.Channels
+		}
+		for _, name := range v.channels {
+			if err := p.channel(name); err != nil && v.product == p.Name {
+				return nil, err
+			}
 		}
 		if v.root == "" {
 			v.root = filepath.Join(w.path, "repo", "metadata", "1.root.json")

@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -26,6 +27,9 @@ func main() {
 	stop()
 	os.Exit(code)
 }
+
+// version is set by the linker: -X main.version=1.0.0.
+var version = "0.0.0-dev"
 
 // run is the whole program. What it prints on stdout is either text or, with --json, exactly one object.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -52,13 +56,36 @@ func (a *app) newRoot() *cobra.Command {
 			"  release verify ./public\n\n" + exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codeVerify, codeDownload, codePreflight),
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version,
 	}
+	root.SetVersionTemplate("turnstone release {{.Version}}\n")
+	root.SetHelpCommand(helpCommand())
+	cobra.EnableCommandSorting = false // in the order of use
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dir, "dir", ".", "folder of the product (product.toml, keys/, repo/)")
 	flags.StringVar(&a.passphraseFile, "passphrase-file", "", "file with the passphrase of encrypted keys (else $RELEASE_PASSPHRASE, else a prompt)")
 	flags.BoolVar(&a.json, "json", a.json, "print one JSON object")
+	flags.Lookup("json").DefValue = "false" // for the help
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(a.initCommand(), a.keysCommand(), a.channelCommand(), a.addCommand(), a.signCommand(), a.publishCommand(),
 		a.promoteCommand(), a.yankCommand(), a.rolloutCommand(), a.floorCommand(), a.verifyCommand(), a.bundleCommand(), a.mirrorCommand(), a.serveCommand())
 	return root
+}
+
+// helpCommand is cobra's, but asked about a command that does not exist it fails.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
+			}
+			if err != nil {
+				return err
+			}
+			return about.Help()
+		},
+	}
 }

@@ -67,7 +67,7 @@ func commandName(cmd *cobra.Command) string {
 func (a *app) finish(err error) int {
 	name := strings.TrimSpace("release " + a.command)
 	if err != nil && !a.begun {
-		err = &exitError{codeUsage, fmt.Errorf("%w (see %s --help)", err, name)}
+		err = &exitError{codeUsage, fmt.Errorf("%s (see %s --help)", strings.Join(strings.Fields(err.Error()), " "), name)}
 	}
 	code := codeOf(err)
 	if a.json {
