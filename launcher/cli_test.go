@@ -182,7 +182,7 @@ func TestCheckExits(t *testing.T) {
 			t.Errorf("why: %d", code)
 		}
 	}
-	d.status.CheckError = "no route"
+	d.status.CheckError, d.status.CheckCode = "no route", control.NotDownloaded
 	if code, out, errs := cli(t, config, "check"); code != control.NotDownloaded || out != "" || !strings.Contains(errs, "acme check: the channel cannot be used now") {
 		t.Errorf("%d %q %q", code, out, errs)
 	}

@@ -49,7 +49,7 @@ func (a *app) stacksCmd() *cobra.Command {
 			}
 			s, err := p.client.Stacks(ctx)
 			if err != nil {
-				return nil, err
+				return nil, p.needs(err)
 			}
 			return stacksAnswer{s}, nil
 		}),

@@ -43,11 +43,13 @@ type Status struct {
 	Findings  []policy.Finding `json:"findings,omitempty"` // on what the last check that got an answer saw, as of now
 	LastCheck time.Time        `json:"last_check,omitzero"`
 	NextCheck time.Time        `json:"next_check,omitzero"`
-	CheckErr  string           `json:"check_err,omitempty"` // of the last check, "" if it got an answer
-	LastErr   string           `json:"last_err,omitempty"`  // of the last step that failed
-	Alarm     string           `json:"alarm,omitempty"`     // the last alarm of this Run
-	Trouble   string           `json:"trouble,omitempty"`   // why no version could be made to serve, and what becomes of it
-	Synced    time.Duration    `json:"synced,omitempty"`    // what the last write of the journal took
+	CheckErr  string           `json:"check_err,omitempty"`  // of the last check, "" if it got an answer
+	CheckWas  journal.Verdict  `json:"check_was,omitempty"`  // who was at fault then
+	CheckFull bool             `json:"check_full,omitempty"` // it was for want of space on the disk
+	LastErr   string           `json:"last_err,omitempty"`   // of the last step that failed
+	Alarm     string           `json:"alarm,omitempty"`      // the last alarm of this Run
+	Trouble   string           `json:"trouble,omitempty"`    // why no version could be made to serve, and what becomes of it
+	Synced    time.Duration    `json:"synced,omitempty"`     // what the last write of the journal took
 }
 
 // Status returns a snapshot.
@@ -79,9 +81,10 @@ func (u *Updater) showTrouble(text string) {
 func (u *Updater) showCheck(now time.Time, g *glance, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.status.LastCheck, u.status.NextCheck, u.status.CheckErr = now, u.nextCheck, ""
+	u.status.LastCheck, u.status.NextCheck = now, u.nextCheck
+	u.status.CheckErr, u.status.CheckWas, u.status.CheckFull = "", "", false
 	if err != nil {
-		u.status.CheckErr = err.Error()
+		u.status.CheckErr, u.status.CheckWas, u.status.CheckFull = err.Error(), blame(err), durable.Full(err)
 	}
 	if g != nil {
 		u.glance = g

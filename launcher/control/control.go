@@ -48,6 +48,7 @@ type Status struct {
 	LastCheck  time.Time `json:"last_check,omitzero"`
 	NextCheck  time.Time `json:"next_check,omitzero"`
 	CheckError string    `json:"check_error,omitempty"` // of the last check, "" if it got an answer
+	CheckCode  Code      `json:"check_code,omitempty"`  // what that is as an exit code
 	LastError  string    `json:"last_error,omitempty"`  // of the last step that failed
 	Alarm      string    `json:"alarm,omitempty"`       // the last one since the launcher started
 	Trust      *Trust    `json:"trust,omitempty"`
@@ -156,11 +157,24 @@ func (w Why) about(number string) (Why, error) {
 	return Why{}, &Error{Usage, fmt.Sprintf("%s was not judged at the last check; judged were %v: run check to read the channel again", number, offered)}
 }
 
+// checkCode is 0 after a check that got an answer.
+func checkCode(e updater.Status) Code {
+	switch {
+	case e.CheckErr == "":
+		return OK
+	case e.CheckWas == journal.Refused, e.CheckWas == journal.Bad:
+		return NotVerified
+	case e.CheckFull:
+		return NotPrepared
+	}
+	return NotDownloaded
+}
+
 // Engine fills in what the engine says: all that is not about processes, trust or the configuration. Health
 // must be known by then: the engine may know better why nothing serves.
 func (s *Status) Engine(e updater.Status) {
 	s.Journal(e.State, e.Seq)
-	s.LastCheck, s.NextCheck, s.CheckError = e.LastCheck, e.NextCheck, e.CheckErr
+	s.LastCheck, s.NextCheck, s.CheckError, s.CheckCode = e.LastCheck, e.NextCheck, e.CheckErr, checkCode(e)
 	s.LastError, s.Alarm = e.LastErr, e.Alarm
 	active := ""
 	if s.Active != nil {

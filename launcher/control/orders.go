@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/turnstone-go/turnstone/updater"
-	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 // Request is the body of an order; a verb uses the fields that mean something to it.
@@ -74,45 +73,33 @@ func (s *Server) check(w http.ResponseWriter, r *http.Request) (any, error) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), checkLimit)
 	defer cancel()
-	events := s.hub.follow(maxFollowers)
-	defer s.hub.leave(events)
 	begun := time.Now()
 	if err := s.backend.Order(ctx, updater.Order{Kind: updater.OrderCheck}); err != nil {
 		return nil, refusal(err)
 	}
-	code, err := s.looked(ctx, begun, events)
+	st, err := s.looked(ctx, begun)
 	if err != nil {
 		return nil, err
 	}
-	st := s.backend.Status()
 	if st.CheckError != "" {
-		return nil, &Error{code, "the channel cannot be used now; serving goes on: " + st.CheckError}
+		return nil, &Error{st.CheckCode, "the channel cannot be used now; serving goes on: " + st.CheckError}
 	}
 	return s.why(), nil
 }
 
-// looked waits for a check that ended after begun. A check has no event in every phase, so the status is
-// looked at as well; the event, if there is one, tells whether a failure was the network's or a forger's. The clock
-// of Windows stands still for up to 16 ms, so a check that ends in the moment in which it was asked for counts.
-func (s *Server) looked(ctx context.Context, begun time.Time, events chan updater.Event) (Code, error) {
-	code := NotDownloaded
+// looked waits for a check that ended after begun. The clock of Windows stands still for up to 16 ms, so a check that
+// ends in the moment in which it was asked for counts.
+func (s *Server) looked(ctx context.Context, begun time.Time) (Status, error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for last := false; !last; {
-		last = !s.backend.Status().LastCheck.Before(begun)
+	for {
+		if st := s.backend.Status(); !st.LastCheck.Before(begun) {
+			return st, nil
+		}
 		select {
-		case ev, open := <-events:
-			if !open {
-				events = nil // cut off, or too many followers: the status alone has to do
-			} else if ev.Kind == "check" && (ev.Verdict == journal.Refused || ev.Verdict == journal.Bad) {
-				code = NotVerified
-			} else if ev.Kind == "check" && ev.Full {
-				code = NotPrepared
-			}
 		case <-tick.C:
 		case <-ctx.Done():
-			return code, &Error{Internal, fmt.Sprintf("no check ended within %s: the repository is slow, or the launcher is busy with an update; see status", checkLimit)}
+			return Status{}, &Error{Internal, fmt.Sprintf("no check ended within %s: the repository is slow, or the launcher is busy with an update; see status", checkLimit)}
 		}
 	}
-	return code, nil
 }

@@ -297,7 +297,7 @@ func TestCheck(t *testing.T) {
 		d.status.Why = &why
 	}
 	d := &desk{onCheck: found}
-	s, addr := serve(t, d, "")
+	_, addr := serve(t, d, "")
 	c := NewClient(addr)
 	y, err := c.Check(t.Context())
 	if err != nil || y.Outcome != Available || y.Findings[0].Number != "1.1.0" {
@@ -308,8 +308,7 @@ func TestCheck(t *testing.T) {
 		want    Code
 	}{{journal.Bad, NotVerified}, {journal.World, NotDownloaded}} {
 		d.onCheck = func(d *desk) {
-			s.Publish(updater.Event{Kind: "check", Err: "x", Verdict: tc.verdict})
-			d.status.LastCheck, d.status.CheckError = time.Now(), "expired"
+			d.status.Engine(updater.Status{LastCheck: time.Now(), CheckErr: "expired", CheckWas: tc.verdict})
 		}
 		_, err := c.Check(t.Context())
 		var got *Error
