@@ -38,23 +38,6 @@ func parts(t *testing.T, s *stage.Stage) (bytes int64) {
 	return bytes
 }
 
-// Bytes that are not the signed ones are never run. They speak against whoever sent them and not against the
-// release, which is installed as soon as the right ones come.
-func TestWrongDigest(t *testing.T) {
-	s, m := throughMiddle(t)
-	m.is(flipped)
-	unmoved(t, s, func() {
-		out := operator(t, s, 11, "update", "--now", "--follow")
-		says(t, out, "complete, but not the signed bytes", "launcher history show")
-	})
-	if n := parts(t, s); n != 0 {
-		t.Errorf("%d wrong bytes are kept", n)
-	}
-	m.is(nil)
-	operator(t, s, 0, "update", "--now", "--follow")
-	serving(t, s, "1.1.0")
-}
-
 // A server that has more, or less, than was signed gets nothing onto the disk beyond the signed length, and
 // nothing run; when it is right again the update goes on by itself.
 func TestWrongLength(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 )
 
 // need finds a program that nobody here wrote.
-func need(t *testing.T, name string) string {
+func need(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {

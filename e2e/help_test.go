@@ -3,12 +3,16 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -32,7 +36,7 @@ func quick(more map[string]string) stage.Options {
 }
 
 // edit changes the launcher's configuration file; a launcher that runs does not notice.
-func edit(t *testing.T, s *stage.Stage, old, new string) {
+func edit(t testing.TB, s *stage.Stage, old, new string) {
 	t.Helper()
 	b, err := os.ReadFile(s.Config)
 	if err != nil {
@@ -55,7 +59,7 @@ func change(t *testing.T, s *stage.Stage, args ...string) {
 }
 
 // kill ends the launcher without a warning.
-func kill(t *testing.T, s *stage.Stage) {
+func kill(t testing.TB, s *stage.Stage) {
 	t.Helper()
 	if err := s.Kill(); err != nil {
 		t.Fatal(err)
@@ -71,7 +75,7 @@ func phase(t *testing.T, s *stage.Stage, name journal.Phase) {
 }
 
 // eventually asks again and again until cond is true, for a bounded time.
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for range 1500 {
 		if cond() {
@@ -130,24 +134,38 @@ func says(t *testing.T, text string, words ...string) {
 
 // answer is one answer of the service on a connection of its own.
 func answer(ctx context.Context, s *stage.Stage) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.Listen+"/", nil)
+	status, body, err := fetch(ctx, "http://"+s.Listen+"/")
+	return status + " " + body, err
+}
+
+// fetch gets a page on a connection of its own.
+func fetch(ctx context.Context, url string) (status, body string, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	req.Close = true
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return fmt.Sprintf("%s %s", resp.Status, body), err
+	b, err := io.ReadAll(resp.Body)
+	return resp.Status, string(b), err
 }
 
 // unmoved runs f while clients ask the service all the time, and demands that every one of them got the
 // same bytes as before: the same version, from the same process.
 func unmoved(t *testing.T, s *stage.Stage, f func()) {
+	t.Helper()
+	end := clients(t, s)
+	f()
+	end()
+}
+
+// clients ask the service all the time, until end demands what unmoved does.
+func clients(t testing.TB, s *stage.Stage) (end func()) {
 	t.Helper()
 	before, err := answer(t.Context(), s)
 	if err != nil {
@@ -157,14 +175,16 @@ func unmoved(t *testing.T, s *stage.Stage, f func()) {
 		Address: s.Listen, NoSlow: true, Pause: 20 * time.Millisecond,
 		Workers: map[load.Class]int{load.KeepAlive: 2, load.Fresh: 2},
 	})
-	defer l.Stop()
 	stop, other := compare(s, before)
-	f()
-	flow(t, l, 20)
-	stop()
-	nothingLost(t, l.Stop())
-	for _, o := range other() {
-		t.Errorf("the service said %q, and before %q", o, before)
+	t.Cleanup(func() { stop(); l.Stop() })
+	return func() {
+		t.Helper()
+		flow(t, l, 20)
+		stop()
+		nothingLost(t, l.Stop())
+		for _, o := range other() {
+			t.Errorf("the service said %q, and before %q", o, before)
+		}
 	}
 }
 
@@ -288,4 +308,30 @@ func last(t *testing.T, s *stage.Stage) control.Record {
 		t.Fatalf("history: %v, %d entries", err, len(entries))
 	}
 	return entries[0]
+}
+
+func chmod(t testing.TB, path string, mode fs.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tree is a digest of every name and byte below a folder.
+func tree(t testing.TB, dir string) string {
+	t.Helper()
+	sum := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		sum.Write([]byte(path + "\x00"))
+		sum.Write(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
 }

@@ -41,7 +41,7 @@ var examples struct {
 }
 
 // example is the example payload of that version with a fault inside, compiled once.
-func example(t *testing.T, version, fault string) string {
+func example(t testing.TB, version, fault string) string {
 	t.Helper()
 	examples.Lock()
 	defer examples.Unlock()
@@ -72,7 +72,7 @@ func plainName(r rune) rune {
 }
 
 // launched is a stage that serves the example 1.0.0.
-func launched(t *testing.T, o stage.Options) *stage.Stage {
+func launched(t testing.TB, o stage.Options) *stage.Stage {
 	t.Helper()
 	s := staged(t, o)
 	publish(t, s, "1.0.0", example(t, "1.0.0", ""))
@@ -81,12 +81,12 @@ func launched(t *testing.T, o stage.Options) *stage.Stage {
 	return s
 }
 
-func staged(t *testing.T, o stage.Options) *stage.Stage {
+func staged(t testing.TB, o stage.Options) *stage.Stage {
 	t.Helper()
 	return stagedWith(t, programs, o)
 }
 
-func stagedWith(t *testing.T, p stage.Programs, o stage.Options) *stage.Stage {
+func stagedWith(t testing.TB, p stage.Programs, o stage.Options) *stage.Stage {
 	t.Helper()
 	s, err := stage.New(t.Context(), p, o)
 	if err != nil {
@@ -103,28 +103,28 @@ func stagedWith(t *testing.T, p stage.Programs, o stage.Options) *stage.Stage {
 	return s
 }
 
-func publish(t *testing.T, s *stage.Stage, version, file string) {
+func publish(t testing.TB, s *stage.Stage, version, file string) {
 	t.Helper()
 	if err := s.Publish(t.Context(), version, file); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func launch(t *testing.T, s *stage.Stage) {
+func launch(t testing.TB, s *stage.Stage) {
 	t.Helper()
 	if err := s.Launch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func serving(t *testing.T, s *stage.Stage, version string) {
+func serving(t testing.TB, s *stage.Stage, version string) {
 	t.Helper()
 	if err := s.Serving(t.Context(), version); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func status(t *testing.T, s *stage.Stage) control.Status {
+func status(t testing.TB, s *stage.Stage) control.Status {
 	t.Helper()
 	st, err := s.Client().Status(t.Context())
 	if err != nil {
@@ -134,7 +134,7 @@ func status(t *testing.T, s *stage.Stage) control.Status {
 }
 
 // operator runs a command of the operator's, demands its exit code and returns what it printed.
-func operator(t *testing.T, s *stage.Stage, code int, args ...string) string {
+func operator(t testing.TB, s *stage.Stage, code int, args ...string) string {
 	t.Helper()
 	out, got := s.Operator(t.Context(), args...)
 	if got != code {
@@ -170,7 +170,7 @@ func underLoad(t *testing.T, s *stage.Stage, o load.Options, f func(l *load.Load
 }
 
 // flow waits until n more requests have been answered.
-func flow(t *testing.T, l *load.Load, n int) {
+func flow(t testing.TB, l *load.Load, n int) {
 	t.Helper()
 	from := l.Report().Requests
 	for range 600 {
@@ -183,7 +183,7 @@ func flow(t *testing.T, l *load.Load, n int) {
 }
 
 // nothingLost demands that no client lost a request.
-func nothingLost(t *testing.T, r load.Report) {
+func nothingLost(t testing.TB, r load.Report) {
 	t.Helper()
 	if r.Lost() || r.CutByCrash > 0 {
 		t.Errorf("lost requests: refused %d, failed %d, retryable %d, cut by crash %d: %s", r.Refused, r.Failed, r.Retryable, r.CutByCrash, strings.Join(r.Samples, "\n"))

@@ -2,8 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -41,29 +39,6 @@ func heldBack(t *testing.T, s *stage.Stage, number, gate string, update ...strin
 	}
 	operator(t, s, 10, append([]string{"update", "--follow"}, update...)...)
 	return refused(into[control.Why](t, asked(t, s, 0, "why", number)), number)[gate]
-}
-
-// An empty machine says so: there is nothing to go back to, to pin, or to show.
-func TestNothingInstalled(t *testing.T) {
-	s := staged(t, quick(nil))
-	says(t, asked(t, s, 5, "status").Error, "nothing was ever installed", "launcher run")
-	launch(t, s)
-	st := into[control.Status](t, asked(t, s, 4, "status"))
-	if st.Active != nil || !st.Running || st.Trouble == "" {
-		t.Errorf("active %v, running %t, trouble %q", st.Active, st.Running, st.Trouble)
-	}
-	asked(t, s, 12, "check") // the repository is not published yet
-	if _, err := s.Tool(t.Context(), "publish", "--to", "dir:"+s.Repo()); err != nil {
-		t.Fatal(err)
-	}
-	asked(t, s, 3, "check")
-	operator(t, s, 3, "update", "--now", "--follow")
-	says(t, asked(t, s, 21, "rollback").Error, "no version")
-	says(t, asked(t, s, 3, "pin").Error, "name the one to pin")
-	asked(t, s, 3, "history", "show")
-	if h := into[control.History](t, asked(t, s, 0, "history")); len(h.Entries) != 0 {
-		t.Errorf("history of an empty machine: %v", h.Entries)
-	}
 }
 
 // A pause and a pin hold releases back until they end or are ended, and say so to whoever asks; what was
@@ -159,62 +134,5 @@ func TestFollowInJSON(t *testing.T) {
 		if !kinds[want] {
 			t.Errorf("no line is about %s:\n%s", want, strings.Join(lines, "\n"))
 		}
-	}
-}
-
-// While no launcher runs, questions are answered from what it left, and orders say how to start it.
-func TestLauncherDown(t *testing.T) {
-	s := updated(t)
-	operator(t, s, 0, "pause", "--reason", "quarter close")
-	operator(t, s, 0, "rollback", "--reason", "wrong totals", "--follow")
-	up := status(t, s)
-	if err := s.Quit(); err != nil {
-		t.Fatal(err)
-	}
-	r := asked(t, s, 5, "status")
-	says(t, r.Error, "launcher run")
-	down := into[control.Status](t, r)
-	if down.Running || down.Active == nil || *down.Active != *up.Active || down.Pause == nil || down.Health != control.Unknown {
-		t.Errorf("status when down: %+v, and before %+v", down, up)
-	}
-	w := into[control.Why](t, asked(t, s, 5, "why"))
-	if g := refused(w, ""); g["launcher"].Text == "" || !strings.Contains(g["pause"].Text, "quarter close") {
-		t.Errorf("why when down: %+v", w)
-	}
-	if h := into[control.History](t, asked(t, s, 5, "history")); len(h.Entries) != 3 {
-		t.Errorf("history when down: %+v", h.Entries)
-	}
-	if e := into[control.Record](t, asked(t, s, 5, "history", "show")); e.N != 3 {
-		t.Errorf("the last entry when down: %+v", e)
-	}
-	if q := into[control.Quarantine](t, asked(t, s, 5, "quarantine")); len(q.Held) != 1 || q.Held[0].Number != "1.1.0" {
-		t.Errorf("quarantine when down: %+v", q)
-	}
-	for _, order := range []string{"check", "update", "rollback", "pin", "unpin", "pause", "resume", "watch"} {
-		says(t, asked(t, s, 5, order).Error, "not running", "launcher run")
-	}
-	says(t, asked(t, s, 5, "quarantine", "clear", "--all").Error, "launcher run")
-	asked(t, s, 0, "config", "check")
-}
-
-// Whoever is no administrator is told so, by every question and every order, and changes nothing.
-func TestNoPrivilege(t *testing.T) {
-	setpriv := need(t, "setpriv")
-	if os.Geteuid() != 0 {
-		t.Skip("only root can become somebody else")
-	}
-	s := launched(t, quick(nil))
-	for path, mode := range map[string]os.FileMode{programs.Dir: 0o755, s.Home: 0o755, s.Config: 0o644} {
-		chmod(t, path, mode)
-	}
-	for _, args := range [][]string{{"status"}, {"pause"}, {"update", "--now"}} {
-		args = append([]string{"--reuid=65534", "--regid=65534", "--clear-groups", s.Launcher, "--config", s.Config}, args...)
-		out, err := exec.Command(setpriv, args...).CombinedOutput()
-		if ee, ok := err.(*exec.ExitError); !ok || ee.ExitCode() != 30 || !strings.Contains(string(out), "sudo") {
-			t.Errorf("%v: %v\n%s", args[4:], err, out)
-		}
-	}
-	if st := status(t, s); st.Pause != nil {
-		t.Error("somebody without the right has paused updates")
 	}
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"net"
 	"strconv"
 	"testing"
 	"time"
@@ -82,7 +81,10 @@ func TestSystemdKeepsTheSocket(t *testing.T) {
 func TestSystemdLetsGoOfAnOldAddress(t *testing.T) {
 	m := installed(t, quick(nil))
 	old := m.stage.Listen
-	next := freeAddress(t)
+	next, err := stage.FreeAddress()
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.run(t, 0, "sed", "-i", "s/"+old+"/"+next+"/", hostConfig)
 	_, pid := m.served(t)
 	before := m.mainPID(t)
@@ -99,17 +101,6 @@ func TestSystemdLetsGoOfAnOldAddress(t *testing.T) {
 	if got := m.property(t, "NFileDescriptorStore"); got != "1" {
 		t.Errorf("systemd keeps %s sockets, want 1", got)
 	}
-}
-
-// freeAddress is on loopback, where nobody listens at this moment.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // A launcher that hangs is ended by systemd's watchdog; clients notice nothing.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -66,7 +67,7 @@ func New(ctx context.Context, p Programs, o Options) (*Stage, error) {
 		s.state = filepath.Join(home, "state")
 	}
 	if s.Listen == "" {
-		if s.Listen, err = freeAddress(); err != nil {
+		if s.Listen, err = FreeAddress(); err != nil {
 			return nil, err
 		}
 	}
@@ -91,13 +92,17 @@ func New(ctx context.Context, p Programs, o Options) (*Stage, error) {
 	return s, s.writeConfig(o)
 }
 
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// FreeAddress is one of 127.0.0.1 where nobody listens. It lies below the ports that systems give to the connections
+// of clients: one of those could have taken it before it is used.
+func FreeAddress() (string, error) {
+	var err error
+	for range 100 {
+		var ln net.Listener
+		if ln, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000))); err == nil {
+			return ln.Addr().String(), ln.Close()
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
+	return "", err
 }
 
 // Tool runs the release tool on the product and returns what it printed.
