@@ -116,7 +116,7 @@ func stormOn(t *testing.T, p stage.Programs, m *stage.Machine, k kind) *storm {
 	case program != nil:
 		config["payload"] = fmt.Sprintf(config["payload"], interpreter(t))
 	case m == nil:
-		program = example
+		program = func(t *testing.T, version, fault string) string { return example(t, version, fault) }
 	default:
 		program = func(t *testing.T, version, fault string) string {
 			file, err := p.Example(t.Context(), version, fault)
