@@ -39,7 +39,7 @@ var parts = []part{
 	{"tests", 25 * time.Minute, tests},
 	{"mutate", 20 * time.Minute, mutate},
 	{"end to end", 45 * time.Minute, endToEnd},
-	{"windows", 20 * time.Minute, onWindows},
+	{"windows", 30 * time.Minute, onWindows},
 	{"race", 20 * time.Minute, race},
 	{"fuzz", 25 * time.Minute, fuzz},
 	{"demo", 10 * time.Minute, demo()},
