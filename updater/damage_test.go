@@ -363,6 +363,26 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// The newest four proven versions stay, also one that was turned away from and that nothing names any more: should the
+// journal be lost, they are what is left.
+func TestCollectKeepsTheProven(t *testing.T) {
+	in(t, []int{2, 1}, nil, func(t *testing.T, r *rig) {
+		r.launch()
+		must(t, r.order(Order{Kind: OrderRollback}))
+		r.rest(1)
+		for n := 3; n <= 6; n++ {
+			r.offer(n)
+			r.rest(n - 1)
+			if slices.Contains(r.state().Good, version(2)) {
+				t.Fatalf("1.2.0 is good: %+v", r.state())
+			}
+			if kept := r.whole(version(2)) == nil; kept != (n < 6) {
+				t.Errorf("with 1.%d.0 active 1.2.0 is kept: %v", n, kept)
+			}
+		}
+	})
+}
+
 func (r *rig) spoilOlderSlot() {
 	newest := r.u.Journal.Seq()
 	for i := range 2 {
