@@ -55,6 +55,9 @@ func payloadMain(release string) error {
 		return err
 	}
 	is := func(word string) bool { return strings.Contains(string(b), word) }
+	if is("speak") {
+		fmt.Println(payload.Version(), "speaks")
+	}
 	if is("die-at-start") {
 		os.Exit(3)
 	}
@@ -77,6 +80,10 @@ func payloadMain(release string) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, payload.Version()) })
+	mux.HandleFunc("/stay", func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).Flush() // who has gone is not waited for
+		<-r.Context().Done()
+	})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if is("unhealthy") {
 			w.WriteHeader(http.StatusServiceUnavailable)
