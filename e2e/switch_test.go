@@ -45,6 +45,12 @@ func TestCrashInProbationRollsBack(t *testing.T) {
 	if st := status(t, s); st.Active.Number != "1.0.0" || len(st.Quarantine) != 1 {
 		t.Errorf("active %v, quarantine %v; want 1.0.0 and 1.1.0", st.Active, st.Quarantine)
 	}
+	show := operator(t, s, 0, "history", "show")
+	for _, left := range []string{"last probes of 1.1.0", "status 200", "last output of 1.1.0", "example: exit: the fault of this release, exit code 1"} {
+		if !strings.Contains(show, left) {
+			t.Errorf("the history does not say %q:\n%s", left, show)
+		}
+	}
 	operator(t, s, 10, "update", "--now", "--follow")
 	operator(t, s, 0, "quarantine", "clear", "1.1.0")
 }
