@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -247,17 +248,18 @@ func fuzzPackage(ctx context.Context, dir string) error {
 	return nil
 }
 
-// demo runs the README's own demonstration and believes only its last line.
+// demo runs the README's own demonstration; what it did is in its last line, the story is what it printed before.
 func demo(flags ...string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		cmd := exec.CommandContext(ctx, "go", append([]string{"run", "./scripts/demo", "-json"}, flags...)...)
-		cmd.Stderr = os.Stderr
+		var story bytes.Buffer
+		cmd.Stderr = io.MultiWriter(os.Stderr, &story)
 		out, err := cmd.Output()
 		os.Stdout.Write(out)
 		if err != nil {
 			return err
 		}
-		return checkDemo(out)
+		return checkDemo(out, story.Bytes())
 	}
 }
 
