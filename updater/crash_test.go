@@ -111,7 +111,7 @@ var courses = []course{
 			}
 		}
 	}},
-	{"order to roll back", []int{2, 1}, []int{1, 2}, nil, 1, func(t *testing.T, _ *world, st State) {
+	{swept, []int{2, 1}, []int{1, 2}, nil, 1, func(t *testing.T, _ *world, st State) {
 		if !slices.ContainsFunc(st.Held, marks(version(2))) || len(st.Good) != 1 {
 			t.Errorf("rolled back: %+v", st)
 		}
@@ -126,10 +126,14 @@ func stride() int {
 	return 1
 }
 
-var seconds = flag.Int("seconds", 1, "second cuts to try after every first one")
+var seconds = flag.Int("seconds", 2, "second cuts to try by chance after every first one; one with -short")
 
-// TestCutAtEveryOperation runs every course, cuts it at every operation in every way, and the recovery again
-// soon after it began, and then lets it go on: it has to end where the uncut one ends.
+// swept is the course that is cut a second time at every operation too, where the power fails: the way back.
+const swept = "order to roll back"
+
+// TestCutAtEveryOperation runs every course, cuts it at every operation in every way, and the recovery again, and then
+// lets it go on: it has to end where the uncut one ends. The second cuts of one course are all there are, those of the
+// others come by chance, most of them soon after the first.
 func TestCutAtEveryOperation(t *testing.T) {
 	for _, c := range courses {
 		for kind, name := range []string{"power", "launcher", "engine"} {
@@ -143,22 +147,32 @@ func TestCutAtEveryOperation(t *testing.T) {
 }
 
 // cutTwice cuts at one operation, and once more at some after it. It says whether there was anything to cut.
-func cutTwice(t *testing.T, c course, kind cutKind, cut int) bool {
+func cutTwice(t *testing.T, c course, kind cutKind, cut int) (reached bool) {
 	hows := []durabletest.Cut{durabletest.Lost} // to cut before an operation is to lose the answer of the one before
 	if kind == power {
 		hows = append(hows, durabletest.Torn)
 	}
 	rng := rand.New(rand.NewPCG(uint64(cut), uint64(kind)))
-	reached := false
+	try := func(how durabletest.Cut, second int) (done int) {
+		r := &run{course: c, kind: kind, cuts: []cutAt{{cut, how}, {second, hows[rng.IntN(len(hows))]}}, seed: rng.Uint64N(durabletest.Seeds)}
+		r.do(t)
+		if t.Failed() {
+			t.Fatalf("cut at operation %d (%v), then %d, seed %d", cut, how, second, r.seed)
+		}
+		return r.done
+	}
+	tries := *seconds
+	if testing.Short() {
+		tries = min(tries, 1)
+	}
 	for _, how := range hows {
-		for range *seconds {
+		for range tries {
 			second := []int{1 + rng.IntN(12), 13 + rng.IntN(40), 53 + rng.IntN(150)}[rng.IntN(3)]
-			r := &run{course: c, kind: kind, cuts: []cutAt{{cut, how}, {second, hows[rng.IntN(len(hows))]}}, seed: rng.Uint64N(durabletest.Seeds)}
-			r.do(t)
-			reached = reached || r.cutOnce
-			if t.Failed() {
-				t.Fatalf("cut at operation %d (%v), then %d, seed %d", cut, how, second, r.seed)
-			}
+			reached = try(how, second) > 0 || reached
+		}
+	}
+	if c.name == swept && kind == power && !testing.Short() {
+		for second := 1; try(durabletest.Lost, second) == 2; second++ {
 		}
 	}
 	return reached
@@ -172,13 +186,13 @@ type cutAt struct {
 // run is one life of a machine, through some cuts to the end.
 type run struct {
 	course
-	kind    cutKind
-	cuts    []cutAt
-	seed    uint64
-	w       *world
-	u       *Updater
-	cutOnce bool
-	either  bool // it may end on the offered version or the one before
+	kind   cutKind
+	cuts   []cutAt
+	seed   uint64
+	w      *world
+	u      *Updater
+	done   int  // cuts that came before its end
+	either bool // it may end on the offered version or the one before
 }
 
 func (r *run) do(t *testing.T) {
@@ -187,7 +201,7 @@ func (r *run) do(t *testing.T) {
 		if r.play != nil {
 			r.play(r.w)
 		}
-		if r.name == "order to roll back" {
+		if r.name == swept {
 			r.w.on = ordered(2, func() *Updater { return r.u })
 		}
 		for _, at := range r.cuts {
@@ -195,7 +209,7 @@ func (r *run) do(t *testing.T) {
 				r.inspect(t, r.w.state())
 				return // it came to its end before the cut
 			}
-			r.cutOnce = true
+			r.done++
 			r.recover(t)
 		}
 		if r.boot(t, cutAt{}) {
