@@ -130,6 +130,33 @@ func holder(context.Context, *bench) (string, error) {
 	return err.Error(), nil
 }
 
+// library puts a DLL beside this program, which main has hardened, and asks for it by its name. Who says that the
+// program's folder counts has to find it there, or the check proves nothing.
+func library(_ context.Context, b *bench) (string, error) {
+	dir, err := windows.GetSystemDirectory()
+	if err != nil {
+		return "", err
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "version.dll"))
+	if err != nil {
+		return "", err
+	}
+	dll := name + ".dll"
+	file := filepath.Join(filepath.Dir(b.spec.Exe), dll)
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		return "", err
+	}
+	defer os.Remove(file)
+	h, refusal := windows.LoadLibrary(dll)
+	if refusal == nil {
+		return "", errors.Join(fmt.Errorf("%s was loaded", file), windows.FreeLibrary(h))
+	}
+	if h, err = windows.LoadLibraryEx(dll, 0, windows.LOAD_LIBRARY_SEARCH_APPLICATION_DIR); err != nil {
+		return "", fmt.Errorf("cannot try it: %w", err)
+	}
+	return refusal.Error(), windows.FreeLibrary(h)
+}
+
 func junction(ctx context.Context, _ *bench) (string, error) {
 	return refused(func(dir string) error {
 		away := dir + "-away"

@@ -44,6 +44,7 @@ var checks = []check{
 	{"accept-hung", "a process that stands still with its accept pending does not park, is ended, and the other goes on", crossed(hung), false},
 	{"accept-provider", "layered providers (antivirus, VPN) leave inherited sockets alone", provider, false},
 	{"share", "a repository on a share of this machine can be read", share, false},
+	{"library", "a DLL beside the program is not loaded by its name", library, false},
 	{"privilege", "without the rights of an administrator install is refused", privilege, false},
 	{"install", "a service can be created", install, true},
 	{"setting-description", "the description is kept", kept("description"), false},
