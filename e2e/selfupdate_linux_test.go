@@ -152,6 +152,13 @@ func TestSelfUpdate(t *testing.T) {
 	}
 	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
 	operator(t, s, 0, "update", "--now", "--follow")
+	if err := s.Quit(); err != nil {
+		t.Fatal(err)
+	}
+	says(t, operator(t, s, 0, "uninstall", "--purge"), "that file")
+	if got := registered(t, s); got != "100.2.0" { // and not a link to what was removed
+		t.Errorf("after the state folder is gone %s is registered", got)
+	}
 }
 
 // Without an order, in idle, the launcher follows its channel.

@@ -58,6 +58,11 @@ func TestSystemdSelfUpdate(t *testing.T) {
 	}
 	publish(t, m.stage, "1.1.0", example(t, "1.1.0", ""))
 	m.launcher(t, 0, "update", "--now", "--follow")
+	m.launcher(t, 0, "uninstall")
+	m.run(t, 0, "rm", "-r", hostState)
+	if now := m.registered(t); now != "100.4.0" {
+		t.Errorf("without the state folder %s is left", now)
+	}
 }
 
 // registered is the version of what systemd starts.

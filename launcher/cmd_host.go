@@ -127,11 +127,15 @@ func (a *app) uninstallCmd() *cobra.Command {
 		if err != nil {
 			return nil, err
 		}
-		steps, err := host.Uninstall(ctx, cfg.Product)
+		trial := launchers(cfg.stateFile(selfFolder)).Settle("") // else its guard moves the launcher once more
+		steps, err := host.Uninstall(ctx, cfg.Product, cfg.State.Dir)
 		if err != nil {
 			return stepsAnswer{Steps: steps}, privileged(err, "uninstall")
 		}
 		steps = append(steps, forgetSteps(passwordOf(cfg))...)
+		if trial != nil {
+			steps = append(steps, host.Step{Name: "self-update", Result: host.Failed, Err: trial.Error()})
+		}
 		if purge {
 			step := host.Step{Name: "state folder", Result: host.Removed, Now: cfg.State.Dir}
 			if err := removeState(cfg); err != nil {

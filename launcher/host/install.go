@@ -143,9 +143,12 @@ func Inspect(ctx context.Context, s Spec) ([]Step, error) {
 	return install(ctx, s, true)
 }
 
-// Uninstall stops the service, waits for its end, and takes out all that Install registered. The state
-// folder stays.
-func Uninstall(ctx context.Context, name string) ([]Step, error) { return uninstall(ctx, name) }
+// Uninstall stops the service, waits for its end, and takes out all that Install registered. The state folder
+// stays, but nothing outside needs it any more: where a self-update made the launcher a link into it, the file
+// itself takes the link's place.
+func Uninstall(ctx context.Context, name, state string) ([]Step, error) {
+	return uninstall(ctx, name, state)
+}
 
 // StartService starts the service and waits until it runs, or says why it ended.
 func StartService(ctx context.Context, name string) error { return startService(ctx, name) }

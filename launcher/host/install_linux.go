@@ -49,9 +49,67 @@ func install(ctx context.Context, s Spec, look bool) ([]Step, error) {
 	return realSystemd().register(ctx, s, look)
 }
 
-func uninstall(ctx context.Context, name string) ([]Step, error) {
-	return realSystemd().unregister(ctx, name)
+func uninstall(ctx context.Context, name, state string) ([]Step, error) {
+	d := realSystemd()
+	names := []string{d.program(name)} // the unit's, and the one that was called, which a console registers
+	if called, err := registered(name); err == nil {
+		names = append(names, called)
+	}
+	steps, err := d.unregister(ctx, name)
+	if err != nil {
+		return steps, err
+	}
+	for _, program := range names {
+		if step := unlinkStep(program, state); step.Name != "" {
+			steps = append(steps, step)
+		}
+	}
+	return steps, nil
 }
+
+// program is what the unit starts, "" without one.
+func (d systemd) program(name string) string {
+	text, _ := os.ReadFile(d.unit(name)) // none, then
+	_, command, _ := strings.Cut(string(text), "\nExecStart=\"")
+	program, _, _ := strings.Cut(command, `"`)
+	return program
+}
+
+// unlinkStep puts the launcher itself in the place of the link by which name leads into the state folder. It is the
+// zero Step where name leads elsewhere.
+func unlinkStep(name, state string) Step {
+	file, err := filepath.EvalSymlinks(name)
+	dir, derr := filepath.EvalSymlinks(state)
+	if err != nil || derr != nil || !strings.HasPrefix(file, dir+"/") {
+		return Step{}
+	}
+	link := ""
+	for at := name; ; { // it ends at a file, as EvalSymlinks did
+		next, err := os.Readlink(at)
+		if err != nil {
+			break
+		}
+		if link = at; !filepath.IsAbs(next) {
+			next = filepath.Join(filepath.Dir(at), next)
+		}
+		at = next
+	}
+	if link == "" { // it was called in the state folder itself
+		return Step{}
+	}
+	step := Step{Name: "program " + link, Result: Changed, Was: "a link to " + file, Now: "that file"}
+	data, err := durable.ReadFile(durable.OS(), file, maxProgram)
+	if err == nil {
+		err = durable.WriteFile(durable.OS(), link, data, 0o755)
+	}
+	if err != nil {
+		step.Result, step.Err = Failed, err.Error()
+	}
+	return step
+}
+
+// maxProgram bounds a launcher, as launcher/self does.
+const maxProgram = 256 << 20
 
 func startService(ctx context.Context, name string) error {
 	return realSystemd().do(ctx, "start", name)

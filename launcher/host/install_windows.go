@@ -88,7 +88,8 @@ func sourceStep(name string, look bool) Step {
 	return step
 }
 
-func uninstall(ctx context.Context, name string) ([]Step, error) {
+// uninstall has no link to replace: the installed file is still there, and what starts another is the service alone.
+func uninstall(ctx context.Context, name, _ string) ([]Step, error) {
 	step, err := realSCM().unregister(ctx, name)
 	if err != nil {
 		return nil, err

@@ -152,3 +152,54 @@ func TestRegisterWithSystemd(t *testing.T) {
 		t.Errorf("without the right: %v", err)
 	}
 }
+
+// After a self-update the launcher is a link into the state folder, perhaps behind a link of the operator's. Where
+// it is uninstalled the file takes the place of that link and of no other, so that the folder can be removed.
+func TestUninstallLeavesTheLauncherItself(t *testing.T) {
+	dir := t.TempDir()
+	state, elsewhere := filepath.Join(dir, "state"), filepath.Join(dir, "elsewhere")
+	kept := filepath.Join(state, "launcher", "86ea", "launcher")
+	installed, short := filepath.Join(dir, "acme"), filepath.Join(dir, "short")
+	for _, err := range []error{
+		os.MkdirAll(filepath.Dir(kept), 0o755), os.WriteFile(kept, []byte("launcher"), 0o755), os.WriteFile(elsewhere, []byte("other"), 0o755),
+		os.Symlink(kept, installed), os.Symlink("acme", short),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{elsewhere, kept, filepath.Join(dir, "none"), ""} {
+		if step := unlinkStep(name, state); step != (Step{}) {
+			t.Errorf("%q: %s", name, step)
+		}
+	}
+	if step := unlinkStep(short, state); step.Result != Changed || !strings.Contains(step.Name, installed) {
+		t.Errorf("%s", step)
+	}
+	if err := os.RemoveAll(state); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Lstat(installed); err != nil || !info.Mode().IsRegular() || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v: %v", err, info)
+	}
+	if b, err := os.ReadFile(short); err != nil || string(b) != "launcher" {
+		t.Errorf("%v: %q", err, b)
+	}
+	if step := unlinkStep(short, state); step != (Step{}) {
+		t.Errorf("a second time: %s", step)
+	}
+}
+
+// The unit says which program to look at, whoever calls uninstall.
+func TestProgramOfTheUnit(t *testing.T) {
+	d, s := systemd{folder: t.TempDir()}, spec()
+	if got := d.program(s.Name); got != "" {
+		t.Errorf("without a unit: %q", got)
+	}
+	if err := os.WriteFile(d.unit(s.Name), []byte(Unit(s)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.program(s.Name); got != s.Exe {
+		t.Errorf("%q, want %q", got, s.Exe)
+	}
+}
