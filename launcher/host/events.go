@@ -18,6 +18,7 @@ var eventIDs = map[string]uint32{
 	"start": 100, "exit": 101, "restart": 102, "switch": 103, "commit": 104, "rollback": 105, "quarantine": 106,
 	"alarm": 107, "end": 108, "order": 109, "drain": 110, "boot": 111, "turn": 112,
 	"takeover": 113, "retry": 114, "collect": 115, "probe": 116, "watch": 117, "lease": 118, "choose": 119, "check": 120, "download": 121, "verify": 122, "mirror": 123,
+	"hook": 124, "self-check": 125, "launcher": 126,
 }
 
 // Ids of what has no kind of its own.
@@ -32,6 +33,7 @@ const (
 var told = map[string]bool{
 	"running": true, "stopping": true, "stopped": true, "reloaded": true, "paused": true, "resumed": true,
 	"exit": true, "restart": true, "switch": true, "commit": true, "rollback": true, "quarantine": true, "takeover": true, "end": true, "order": true,
+	"hook": true, "launcher": true,
 }
 
 // eventType is the severity of an entry of the Event Log, as ReportEvent numbers it.

@@ -5,9 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -83,6 +90,100 @@ func TestEventIDsAreStable(t *testing.T) {
 			t.Errorf("docs/WINDOWS.md has no line for exit code %d", code)
 		}
 	}
+}
+
+// Every kind that is told anywhere has an id of its own, and every event that an operator can follow is in the table
+// of docs/OPERATIONS.md, which has no other.
+func TestEveryKindHasAnID(t *testing.T) {
+	events, logged := kindsInSource(t)
+	for _, word := range done {
+		logged[word] = true
+	}
+	for _, kinds := range []map[string]bool{events, logged} {
+		for kind := range kinds {
+			if eventIDs[kind] == 0 {
+				t.Errorf("%s has no id", kind)
+			}
+		}
+	}
+	for kind := range eventIDs {
+		if !events[kind] && !logged[kind] {
+			t.Errorf("nobody tells of %s", kind)
+		}
+	}
+	doc, err := os.ReadFile("../../docs/OPERATIONS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(doc), "\n## 7. Events\n")
+	table, _, _ = strings.Cut(table, "\n###")
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?) \\|").FindAllStringSubmatch(table, -1) {
+		for kind := range strings.SplitSeq(row[1], ", ") {
+			if kind = strings.Trim(kind, "`"); !events[kind] {
+				t.Errorf("docs/OPERATIONS.md has %s, which is no event", kind)
+			}
+			delete(events, kind)
+		}
+	}
+	for kind := range events {
+		t.Errorf("docs/OPERATIONS.md has no line for %s", kind)
+	}
+}
+
+// kindsInSource reads the program: the kinds of events, and those that are in the log alone.
+func kindsInSource(t *testing.T) (events, logged map[string]bool) {
+	t.Helper()
+	events, logged = map[string]bool{}, map[string]bool{}
+	text := func(x ast.Expr) string {
+		if lit, ok := x.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+			s, _ := strconv.Unquote(lit.Value)
+			return s
+		}
+		return ""
+	}
+	look := func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.CompositeLit: // updater.Event{Kind: "switch"}
+			if name := types.ExprString(n.Type); name != "Event" && name != "updater.Event" {
+				break
+			}
+			for _, x := range n.Elts {
+				if kv, ok := x.(*ast.KeyValueExpr); ok && types.ExprString(kv.Key) == "Kind" {
+					if kind := text(kv.Value); kind != "" {
+						events[kind] = true
+					} else if types.ExprString(kv.Value) != "kind" { // the parameter of event and measured
+						t.Errorf("an event's kind is %s, which this test cannot read", types.ExprString(kv.Value))
+					}
+				}
+			}
+		case *ast.CallExpr:
+			if f, ok := n.Fun.(*ast.SelectorExpr); ok && (f.Sel.Name == "event" || f.Sel.Name == "measured") && text(n.Args[0]) != "" {
+				events[text(n.Args[0])] = true // s.event("alarm", ...)
+			}
+			for i := range len(n.Args) - 1 {
+				if text(n.Args[i]) == "kind" && text(n.Args[i+1]) != "" {
+					logged[text(n.Args[i+1])] = true // log.Info("...", "kind", "stopped")
+				}
+			}
+		}
+		return true
+	}
+	for _, dir := range []string{"../../launcher", "../../updater"} {
+		err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			if err == nil {
+				ast.Inspect(file, look)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return events, logged
 }
 
 // No line is lost or split while files turn, and there are never more than were meant.
