@@ -21,13 +21,15 @@ func TestSystemdInstall(t *testing.T) {
 	}
 	says(t, m.run(t, 0, "systemctl", "is-enabled", hostUnit), "enabled")
 	again := m.launcher(t, 0, "install")
-	if says(t, again, "right"); strings.Contains(again, "created") {
+	if says(t, again, "right"); strings.Contains(again, "created") || strings.Contains(again, "changed") {
 		t.Errorf("a second install:\n%s", again)
 	}
 	m.launcher(t, 0, "start")
 	m.serving(t, "1.0.0")
 	says(t, m.run(t, 0, "systemctl", "is-active", hostUnit), "active")
 	m.launcher(t, 0, "doctor")
+	m.run(t, 0, "systemctl", "disable", hostUnit)
+	says(t, m.launcher(t, 13, "doctor"), `start with the machine: differs: is "disabled", should be "enabled"`)
 	m.launcher(t, 0, "uninstall")
 	if left := m.inUnit(t); len(left) > 0 {
 		t.Errorf("after uninstall there run %v", left)

@@ -123,17 +123,35 @@ func (d systemd) register(ctx context.Context, s Spec, look bool) ([]Step, error
 		return nil, err
 	}
 	steps := []Step{step, folderStep(s, look)}
-	if look {
-		return steps, nil
-	}
-	if step.Result != Right {
+	if step.Result != Right && !look {
 		steps = append(steps, d.step(ctx, "systemd", "daemon-reload"))
 	}
-	verb := map[Start]string{Manual: "disable", Disabled: "disable"}[s.Start]
-	if verb == "" {
-		verb = "enable"
+	return append(steps, d.enableStep(ctx, s, look)), nil
+}
+
+// enableStep compares whether the unit starts with the machine, and mends that.
+func (d systemd) enableStep(ctx context.Context, s Spec, look bool) Step {
+	unit, verb := s.Name+".service", "enable"
+	if s.Start == Manual || s.Start == Disabled {
+		verb = "disable"
 	}
-	return append(steps, d.step(ctx, "start with the machine", verb, s.Name+".service")), nil
+	step := Step{Name: "start with the machine", Result: Right, Now: verb + "d"}
+	is, err := d.ctl(ctx, "is-enabled", unit) // it exits 1 for "disabled"
+	switch {
+	case is == step.Now:
+		return step
+	case len(strings.Fields(is)) != 1: // no state but a complaint
+		step.Result, step.Err = Failed, fmt.Sprint(err)
+		return step
+	}
+	if step.Result, step.Was = Differs, is; look {
+		return step
+	}
+	step.Result = Changed
+	if _, err := d.ctl(ctx, verb, unit); err != nil {
+		step.Result, step.Err = Failed, err.Error()
+	}
+	return step
 }
 
 func (d systemd) step(ctx context.Context, name string, args ...string) Step {

@@ -117,9 +117,17 @@ func TestUnit(t *testing.T) {
 // Install writes the unit once, mends it, and uninstall leaves nothing.
 func TestRegisterWithSystemd(t *testing.T) {
 	var calls []string
-	dir := t.TempDir()
+	dir, enabled := t.TempDir(), "disabled"
 	d := systemd{folder: dir, root: true, ctl: func(_ context.Context, args ...string) (string, error) {
-		calls = append(calls, strings.Join(args, " "))
+		switch calls = append(calls, strings.Join(args, " ")); args[0] {
+		case "is-enabled":
+			if enabled != "enabled" {
+				return enabled, errors.New("exit status 1")
+			}
+			return enabled, nil
+		case "enable", "disable":
+			enabled = args[0] + "d"
+		}
 		return "", nil
 	}}
 	s := spec()
@@ -131,12 +139,40 @@ func TestRegisterWithSystemd(t *testing.T) {
 	if err != nil || steps[0].Result != Created {
 		t.Fatalf("%v: %v", err, steps)
 	}
-	if got := strings.Join(calls, "; "); got != "daemon-reload; enable acme-agent.service" {
+	if got := strings.Join(calls, "; "); got != "daemon-reload; is-enabled acme-agent.service; enable acme-agent.service" {
 		t.Errorf("systemctl was called with %s", got)
 	}
-	if steps, err = d.register(t.Context(), s, false); err != nil || steps[0].Result != Right {
-		t.Errorf("a second install: %v: %v", err, steps)
+	right := func(what string, look bool) {
+		t.Helper()
+		steps, err := d.register(t.Context(), s, look)
+		if err != nil || len(steps) != 3 {
+			t.Errorf("%s: %v: %v", what, err, steps)
+		}
+		for _, step := range steps {
+			if step.Result != Right {
+				t.Errorf("%s: %s", what, step)
+			}
+		}
 	}
+	right("a second install", false)
+	right("a look at it", true)
+	enabled = "disabled"
+	if steps, err = d.register(t.Context(), s, true); err != nil || steps[2].Result != Differs || !steps[2].Bad() || enabled != "disabled" {
+		t.Errorf("a look at a unit that somebody disabled: %v: %v", err, steps)
+	}
+	if steps, err = d.register(t.Context(), s, false); err != nil || steps[2].Result != Changed || enabled != "enabled" {
+		t.Errorf("an install of it: %v: %v", err, steps)
+	}
+	s.Start = Manual
+	if steps, err = d.register(t.Context(), s, false); err != nil || steps[2].Result != Changed || enabled != "disabled" {
+		t.Errorf("not with the machine: %v: %v", err, steps)
+	}
+	right("a second time", false)
+	enabled = "Failed to connect to bus"
+	if steps, err = d.register(t.Context(), s, false); err != nil || steps[2].Result != Failed || !strings.Contains(steps[2].Err, "exit status 1") {
+		t.Errorf("systemd does not answer: %v: %v", err, steps)
+	}
+	enabled = "disabled"
 	s.Description = "Serves more."
 	if steps, err = d.register(t.Context(), s, false); err != nil || steps[0].Result != Changed {
 		t.Errorf("a repair: %v: %v", err, steps)
