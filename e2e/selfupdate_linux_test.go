@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
+	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 var launchers struct {
@@ -220,7 +222,7 @@ func TestSelfUpdateRefuses(t *testing.T) {
 		}
 	}
 	change(t, s, "add", "100.1.0", "--platform", runtime.GOOS+"/"+runtime.GOARCH+"="+example(t, "1.0.0", ""), "--channel", "launcher")
-	stays(12)
+	stays(11)
 	before, err := filepath.Glob(filepath.Join(s.Repo(), "artifacts", "*"))
 	if err != nil {
 		t.Fatal(err)
@@ -244,6 +246,31 @@ func TestSelfUpdateRefuses(t *testing.T) {
 		}
 	}
 	stays(11)
+}
+
+// A launcher that has come while the payload is being updated waits for the end of that, which is no failed download.
+func TestSelfUpdateWaitsForAnUpdate(t *testing.T) {
+	s := renewable(t, "1m", "20s")
+	edit(t, s, `time = "300ms"`, `time = "1h"`)
+	m := behind(t, s)
+	launch(t, s)
+	serving(t, s, "1.0.0")
+	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
+	offer(t, s, "100.1.0", "")
+	size, asked, release := fileSize(t, launcherBinary(t, "100.1.0", "")), make(chan struct{}, 100), make(chan struct{})
+	m.is(func(w http.ResponseWriter, whole []byte) {
+		if int64(len(whole)) == size {
+			asked <- struct{}{}
+			<-release
+		}
+		_, _ = w.Write(whole) // the reader may have gone
+	})
+	renewal := background(t, s, "self-update", "--follow")
+	<-asked
+	operator(t, s, 0, "update", "1.1.0", "--now")
+	phase(t, s, journal.Probation)
+	close(release)
+	says(t, renewal.ends(t, 10), "waits: an update is under way")
 }
 
 // end stops a launcher that the test did not start itself.

@@ -15,8 +15,6 @@ import (
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
 	"github.com/turnstone-go/turnstone/launcher/self"
-	"github.com/turnstone-go/turnstone/manifest"
-	"github.com/turnstone-go/turnstone/updater"
 	"github.com/turnstone-go/turnstone/updater/policy"
 )
 
@@ -123,10 +121,8 @@ func (s *service) Renew(ctx context.Context, check bool) (control.Renewal, error
 	pick, findings, err := r.choose(ctx, true)
 	answer.Findings = findings
 	switch {
-	case errors.Is(err, manifest.ErrVerify):
-		return answer, &control.Error{Code: control.NotVerified, Text: err.Error()}
 	case err != nil:
-		return answer, &control.Error{Code: control.NotDownloaded, Text: err.Error()}
+		return answer, &control.Error{Code: renewCode(err), Text: err.Error()}
 	case pick == nil:
 		return answer, unchosen(findings)
 	}
@@ -220,7 +216,7 @@ func (a *app) followRenewal(ctx context.Context, p place, r control.Renewal, eve
 			break
 		}
 		if e.Kind == "launcher" && e.Err != "" {
-			return "", exit(renewCode(e), "%s: %s", e.Text, e.Err)
+			return "", exit(control.Code(e.Code), "%s: %s", e.Text, e.Err)
 		}
 	}
 	f := launchers(p.cfg.stateFile(selfFolder))
@@ -245,17 +241,6 @@ func (a *app) followRenewal(ctx context.Context, p place, r control.Renewal, eve
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-// renewCode is the exit code of a self-update that did not come to a trial.
-func renewCode(e updater.Event) control.Code {
-	switch {
-	case e.Verdict != "":
-		return control.NotVerified
-	case e.Full:
-		return control.NotPrepared
-	}
-	return control.NotDownloaded
 }
 
 // registeredFile is what a service is to be registered with: the link that leads to the launcher and not the file

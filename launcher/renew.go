@@ -183,7 +183,7 @@ func (r *renewal) choose(ctx context.Context, ordered bool) (*policy.Release, []
 	defer cancel()
 	offers, err := r.feed.Check(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read channel %s: %w", r.sv.cfg.Launcher.Channel, err)
+		return nil, nil, exit(control.NotDownloaded, "read channel %s: %w", r.sv.cfg.Launcher.Channel, err)
 	}
 	facts, err := r.facts(offers, ordered)
 	if err != nil {
@@ -228,14 +228,14 @@ func (r *renewal) facts(offers policy.Offers, ordered bool) (policy.Facts, error
 func (r *renewal) install(ctx context.Context, pick policy.Release) error {
 	v := pick.Version
 	if v.Format != "" {
-		return fmt.Errorf("launcher %s is an archive: a launcher is released as one file", v.Number)
+		return exit(control.NotVerified, "launcher %s is an archive: a launcher is released as one file", v.Number)
 	}
 	r.tell("fetching launcher "+v.Number, nil)
 	if err := r.obtain(ctx, v); err != nil {
 		return fmt.Errorf("launcher %s: %w", v.Number, err)
 	}
 	if err := r.isLauncher(ctx, r.folder.File(v.Digest)); err != nil {
-		return fmt.Errorf("launcher %s: %w", v.Number, err)
+		return exit(control.NotVerified, "launcher %s: %w", v.Number, err)
 	}
 	if runs, err := host.Pointed(r.link); err != nil || runs != r.exe {
 		return fmt.Errorf("%s does not start the launcher that runs, %s: restart the service first", r.link, r.exe)
@@ -248,7 +248,7 @@ func (r *renewal) install(ctx context.Context, pick policy.Release) error {
 		r.sv.log.Warn("old launchers stay on the disk", "err", err)
 	}
 	if why := r.disturbs(); why != "" || ctx.Err() != nil {
-		return fmt.Errorf("launcher %s waits: %s", v.Number, why)
+		return exit(control.HeldBack, "launcher %s waits: %s", v.Number, why)
 	}
 	return r.handOver(self.Trial{Target: named(v), Previous: before, Link: r.link})
 }
@@ -261,7 +261,7 @@ func (r *renewal) obtain(ctx context.Context, v journal.Version) error {
 	}
 	part := filepath.Join(dir, v.Digest+".part")
 	if err := r.feed.Fetch(ctx, v, part, func(int64, int64) {}); err != nil {
-		return err
+		return exit(control.NotDownloaded, "%w", err)
 	}
 	defer r.drop(part)
 	if err := r.feed.Verify(ctx, v, part); err != nil {
@@ -343,13 +343,23 @@ func (r *renewal) leave() error {
 func (r *renewal) tell(text string, err error) {
 	e := updater.Event{At: time.Now(), Kind: "launcher", Text: text}
 	if err != nil {
-		e.Err, e.Full = err.Error(), durable.Full(err)
-		if errors.Is(err, self.ErrRefused) || errors.Is(err, manifest.ErrVerify) || errors.Is(err, fetch.ErrDigest) {
-			e.Verdict = journal.Refused
-		}
+		e.Err, e.Code = err.Error(), int(renewCode(err))
 		r.sv.log.Warn(text, "kind", e.Kind, "err", err)
 	} else {
 		r.sv.log.Info(text, "kind", e.Kind)
 	}
 	r.sv.publish(e)
+}
+
+// renewCode is the exit code of a self-update that did not come to a trial: by what the error says of the bytes and
+// of the disk, then by the step that it was in. What else can go wrong lies with this machine.
+func renewCode(err error) control.Code {
+	var step *exitError
+	switch {
+	case errors.Is(err, self.ErrRefused), errors.Is(err, manifest.ErrVerify), errors.Is(err, fetch.ErrDigest):
+		return control.NotVerified
+	case errors.As(err, &step) && !durable.Full(err):
+		return step.code
+	}
+	return control.NotPrepared
 }

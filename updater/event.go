@@ -29,7 +29,8 @@ type Event struct {
 	Outcome Outcome         `json:"outcome,omitempty"`
 	Verdict journal.Verdict `json:"verdict,omitempty"` // with end, turn and a failed check: who was at fault
 	Failed  Phase           `json:"failed,omitempty"`  // with end: the phase that turned the candidate away
-	Full    bool            `json:"full,omitempty"`    // with turn, a failed check and a failed self-update: for want of space on the disk
+	Full    bool            `json:"full,omitempty"`    // with turn and a failed check: for want of space on the disk
+	Code    int             `json:"code,omitempty"`    // with a failed self-update: the exit code of who waits for it
 
 	// Figures is what Text tells, for programs: times in milliseconds (NAME_ms) and counts.
 	Figures map[string]float64 `json:"figures,omitempty"`
