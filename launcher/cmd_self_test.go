@@ -3,9 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/self"
 	"github.com/turnstone-go/turnstone/manifest"
@@ -54,5 +58,36 @@ func TestExitCodesOfSelfUpdates(t *testing.T) {
 		if got := renewCode(c.err); got != c.want {
 			t.Errorf("%v: exit code %d, want %d", c.err, got, c.want)
 		}
+	}
+}
+
+// repository.max_rate bounds the payload and the launcher together: both come by one line.
+func TestOneLineForPayloadAndLauncher(t *testing.T) {
+	dir := t.TempDir()
+	k, err := manifest.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := manifest.RoleKeys{Keys: []manifest.PublicKey{k.Public()}, Threshold: 1}
+	set, err := manifest.NewSet(manifest.Plan{Product: "acme-agent", Roles: map[string]manifest.RoleKeys{
+		manifest.RoleRoot: keys, manifest.RoleTargets: keys, manifest.RoleSnapshot: keys, manifest.RoleTimestamp: keys,
+	}}, time.Now())
+	if err == nil {
+		err = set.Sign(manifest.RoleRoot, k)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(dir, "root.json")
+	write(t, root, string(set.Root()))
+	s := &service{disk: durable.OS(), log: slog.New(slog.DiscardHandler), cfg: Config{Product: "acme-agent"}}
+	s.cfg.State.Dir, s.cfg.Launcher.Channel = filepath.Join(dir, "state"), "launcher"
+	s.cfg.Repository = RepositoryConfig{URL: "https://updates.example.com/acme-agent", Channel: "stable", Root: root, MaxRate: 1 << 20}
+	if s.feed, err = openFeed(s.disk, s.cfg); err != nil {
+		t.Fatal(err)
+	}
+	r := openRenewal(s)
+	if r.feed == nil || r.feed.source.Repository != s.feed.source.Repository {
+		t.Errorf("the launcher has a line of its own: %+v", r.feed)
 	}
 }

@@ -82,7 +82,9 @@ func openRenewal(s *service) *renewal {
 		if err = durable.MkdirAll(s.disk, dir, 0o755); err == nil {
 			r.feed, err = openFeed(s.disk, own)
 		}
-		if err == nil { // as enclose does with the other one
+		if err == nil {
+			r.feed.source.Repository = s.feed.source.Repository // repository.max_rate is for both
+			// As enclose does with the other trust folder.
 			err = s.disk.Chmod(own.stateFile("trust"), 0o700)
 		}
 	}
