@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -75,6 +76,8 @@ func TestBundleOfAPart(t *testing.T) {
 	b.must(0, "add", "1.0.0", b.build("1.0.0", "linux_amd64", "elf"), b.build("1.0.0", "windows_amd64.exe", "pe"))
 	b.add("1.1.0")
 	b.add("1.2.0")
+	b.must(0, "rollout", "1.1.0", "--share", "25%")
+	b.must(0, "floor", "1.0.0")
 	b.must(0, "yank", "1.2.0", "--reason", "bad")
 	for name, c := range map[string]struct {
 		args []string
@@ -92,7 +95,13 @@ func TestBundleOfAPart(t *testing.T) {
 			programs := 0
 			for _, ch := range got.Channels {
 				var releases []string
+				if len(ch.Releases) > 0 && ch.MinEpoch != 1 {
+					t.Errorf("%s has min_epoch %d", ch.Name, ch.MinEpoch)
+				}
 				for _, r := range ch.Releases {
+					if want := map[string]int{"1.1.0": 2500}[r.Version]; r.Share != cmp.Or(want, manifest.AllHosts) {
+						t.Errorf("%s is offered to %s", r.Version, percent(r.Share))
+					}
 					releases = append(releases, r.Version+" "+strings.Join(r.Platforms, " "))
 					programs += len(r.Platforms)
 				}

@@ -61,6 +61,7 @@ type verified struct {
 	Channels  []verifiedChannel `json:"channels"`
 	Artifacts int               `json:"artifacts"` // downloaded and checked
 	Patches   int               `json:"patches"`   // downloaded, applied, and compared
+	Packed    int               `json:"packed"`    // copies of programs: downloaded, unpacked, and compared
 	SizeBytes int64             `json:"size_bytes"`
 }
 
@@ -100,6 +101,9 @@ func (v verified) text(w io.Writer) {
 	}
 	if v.Patches > 0 {
 		line(w, "verify", "%s: each makes the signed program", count(v.Patches, "patch or packed file"))
+	}
+	if v.Packed > 0 {
+		line(w, "verify", "%s: each holds the signed program", count(v.Packed, "packed file"))
 	}
 	line(w, "verify", "%s, %s: signatures, digests and dates are right", count(v.Artifacts, "program file"), size(v.SizeBytes))
 }

@@ -179,7 +179,7 @@ func (c *collection) channel(ctx context.Context, client *manifest.Client, sourc
 	if c.expires.IsZero() || view.Expires.Before(c.expires) {
 		c.expires = view.Expires
 	}
-	found := verifiedChannel{Name: view.Channel.Name, Releases: []verifiedRelease{}}
+	found := verifiedChannel{Name: view.Channel.Name, MinEpoch: view.Channel.MinEpoch, Releases: []verifiedRelease{}}
 	newest := slices.IndexFunc(view.Channel.Offers, func(o manifest.Offer) bool { return o.Yanked == "" })
 	for i, offer := range view.Channel.Offers {
 		release, err := client.Release(ctx, source, offer.Version)
@@ -189,7 +189,7 @@ func (c *collection) channel(ctx context.Context, client *manifest.Client, sourc
 		if len(s.versions) > 0 && !slices.Contains(s.versions, offer.Version) && (i != newest || !slices.Contains(s.versions, newestVersion)) {
 			continue
 		}
-		r := verifiedRelease{Version: offer.Version, Epoch: offer.Epoch, Yanked: offer.Yanked}
+		r := verifiedRelease{Version: offer.Version, Epoch: offer.Epoch, Share: offer.Share, Yanked: offer.Yanked}
 		for _, artifact := range release.Artifacts {
 			platform := artifact.OS + "/" + artifact.Arch
 			if len(s.platforms) > 0 && !slices.Contains(s.platforms, platform) {

@@ -46,8 +46,11 @@ func TestPacked(t *testing.T) {
 	}
 	contains(t, b.must(0, "add", "1.1.0", b.build("1.1.0", "linux_amd64", strings.Repeat("nearly the same, ", 1000))).out, "packed file")
 	b.publish()
-	if v := b.verify(b.public); v.Patches < 2 {
-		t.Errorf("%d packed files were tried", v.Patches)
+	if v := b.verify(b.public); v.Packed != 2 || v.Patches != 0 {
+		t.Errorf("%d packed files and %d patches were tried", v.Packed, v.Patches)
+	}
+	if text := b.must(0, "verify", b.public).out; !strings.Contains(text, "2 packed files: each holds") || strings.Contains(text, "patch file") {
+		t.Error(text)
 	}
 	file := filepath.Join(b.public, filepath.FromSlash(manifest.HashPath(all[0].SHA256)))
 	packed, err := os.ReadFile(file)

@@ -48,6 +48,7 @@ func (c *checker) patch(ctx context.Context, a manifest.Artifact, p manifest.Pat
 	}
 	defer patch.drop()
 	if p.Kind == manifest.PatchPacked {
+		c.result.Packed++
 		return c.try(ctx, strings.NewReader(""), 0, patch, a, p)
 	}
 	base, known := c.files[platformOf(a)+p.From]
@@ -62,6 +63,7 @@ func (c *checker) patch(ctx context.Context, a manifest.Artifact, p manifest.Pat
 		return err
 	}
 	defer old.drop()
+	c.result.Patches++
 	return c.try(ctx, old, base.SizeBytes, patch, a, p)
 }
 
@@ -69,7 +71,6 @@ func (c *checker) try(ctx context.Context, old io.ReaderAt, oldBytes int64, patc
 	if err := tryPatch(ctx, old, oldBytes, patch, p.SizeBytes, a); err != nil {
 		return fmt.Errorf("%w: %w", manifest.ErrVerify, err)
 	}
-	c.result.Patches++
 	return nil
 }
 
