@@ -12,7 +12,7 @@ type Outcome string
 
 const (
 	Committed  Outcome = "committed"   // the candidate is active
-	RolledBack Outcome = "rolled-back" // it had the traffic, and lost it again
+	RolledBack Outcome = "rolled-back" // it had the traffic, or the old version was stopped for it, and lost it again
 	Stranded   Outcome = "stranded"    // it had the traffic and failed, and no other version could take it
 	Discarded  Outcome = "discarded"   // it was turned away before it had any
 )

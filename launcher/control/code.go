@@ -17,8 +17,8 @@ const (
 	NotVerified   Code = 11 // a signature, a digest or the freshness of the metadata
 	NotDownloaded Code = 12
 	NotPrepared   Code = 13 // preflight: space, memory, permissions
-	NeverHealthy  Code = 14 // the candidate was turned away before it had any traffic
-	RolledBack    Code = 20 // switched, and back again
+	NeverHealthy  Code = 14 // the candidate was turned away before anything moved
+	RolledBack    Code = 20 // switched, and back again; exclusive: the old version was stopped, and started again
 	NoWayBack     Code = 21
 	NoPrivilege   Code = 30
 )
