@@ -155,16 +155,22 @@ type stepsAnswer struct {
 }
 
 func (s stepsAnswer) text(w io.Writer, _ time.Time) {
-	bad := 0
+	bad, warned := 0, 0
 	for _, st := range s.Steps {
 		mark := "  "
-		if st.Bad() {
+		switch {
+		case st.Bad():
 			mark, bad = "! ", bad+1
+		case st.Result == host.Warned:
+			mark, warned = "? ", warned+1
 		}
 		fmt.Fprintln(w, mark+printable(st.String()))
 	}
 	if bad > 0 {
 		fmt.Fprintf(w, "%s not as wanted, marked with !\n", plural(bad, "step"))
+	}
+	if warned > 0 {
+		fmt.Fprintf(w, "%s, marked with ?\n", plural(warned, "warning"))
 	}
 	if s.Text != "" {
 		fmt.Fprintln(w, s.Text)

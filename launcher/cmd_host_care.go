@@ -114,7 +114,7 @@ func (a *app) doctorCmd() *cobra.Command {
 		if bad > 0 {
 			return stepsAnswer{Steps: steps}, outcome(control.NotPrepared)
 		}
-		return stepsAnswer{steps, "everything that was looked at is right"}, nil
+		return stepsAnswer{steps, "nothing that was looked at is wrong"}, nil
 	})
 	r.flags(cmd)
 	return cmd
@@ -132,9 +132,7 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 	}
 	look("configuration", cfg.File, cfg.checkMachine())
 	look("line to the repository", "", cfg.checkLine())
-	if cfg.Payload.User == child.Same && host.Privileged() {
-		look("account of the payload", "", errors.New("payload.user = \"same\": a broken payload has all rights of the launcher; name an account of its own ("+child.AccountHint+")"))
-	}
+	steps = append(steps, accountStep(cfg.Payload.User, host.Privileged()))
 	if p := passwordOf(cfg); p.Needed() {
 		steps = append(steps, keptStep(p))
 	}
@@ -161,6 +159,15 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 		look("launcher", string(st.Health), err)
 	}
 	return steps
+}
+
+// accountStep warns of a payload with the launcher's rights, which somebody wrote into the file on purpose.
+func accountStep(user string, privileged bool) host.Step {
+	s := host.Step{Name: "account of the payload", Result: host.Right, Now: user}
+	if user == child.Same && privileged {
+		s.Result, s.Err = host.Warned, "a broken payload has all rights of the launcher; name an account of its own ("+child.AccountHint+")"
+	}
+	return s
 }
 
 // hasRoom writes a little where versions go: a full or read-only disk says so.

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
 )
@@ -39,6 +40,25 @@ func TestStepsAreMarkedWhenTheyAreNotAsWanted(t *testing.T) {
 	}, Text: "installed"}.text(&b, time.Time{})
 	if got, want := b.String(), "  service x: created\n! recovery: not kept: is \"none\", should be \"restart\"\n1 step not as wanted, marked with !\ninstalled\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A payload with the launcher's rights is what the configuration says: doctor warns of it and does not fail.
+func TestDoctorWarnsOfTheLaunchersAccount(t *testing.T) {
+	for _, tc := range []struct {
+		user       string
+		privileged bool
+		want       host.Result
+	}{{child.Same, true, host.Warned}, {child.Same, false, host.Right}, {"acme", true, host.Right}} {
+		s := accountStep(tc.user, tc.privileged)
+		if s.Result != tc.want || s.Bad() {
+			t.Errorf("%+v: %s", tc, s)
+		}
+	}
+	var b bytes.Buffer
+	stepsAnswer{Steps: []host.Step{accountStep(child.Same, true)}}.text(&b, time.Time{})
+	if got := b.String(); !strings.HasPrefix(got, `? account of the payload: warning (same): a broken payload`) || !strings.HasSuffix(got, "\n1 warning, marked with ?\n") {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -90,6 +90,7 @@ const (
 	Absent   Result = "absent" // nothing was there to remove
 	Differs  Result = "differs"
 	NotKept  Result = "not kept" // accepted, but the system does not remember it
+	Warned   Result = "warning"  // right by the rules, and worth a thought
 	Failed   Result = "failed"
 	Accepted Result = "accepted" // set, and the system cannot tell what it has
 )

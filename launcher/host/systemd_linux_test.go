@@ -184,6 +184,21 @@ func TestRegisterWithSystemd(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 	d.root = false
+	if steps, err := d.unregister(t.Context(), s.Name); err != nil || len(steps) != 1 || steps[0].Result != Absent {
+		t.Errorf("nothing to take out, without the right: %v: %v", err, steps)
+	}
+	if err := d.do(t.Context(), "start", s.Name); !errors.Is(err, ErrNoService) {
+		t.Errorf("nothing to start, without the right: %v", err)
+	}
+	if err := os.WriteFile(d.unit(s.Name), []byte("another"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.unregister(t.Context(), s.Name); !errors.Is(err, ErrPrivilege) {
+		t.Errorf("uninstall without the right: %v", err)
+	}
+	if err := d.do(t.Context(), "start", s.Name); !errors.Is(err, ErrPrivilege) {
+		t.Errorf("start without the right: %v", err)
+	}
 	if _, err := d.register(t.Context(), s, false); !errors.Is(err, ErrPrivilege) {
 		t.Errorf("without the right: %v", err)
 	}
