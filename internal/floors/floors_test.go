@@ -51,7 +51,7 @@ var only = []struct {
 	{"aead.dev/minisign", []string{"manifest"}, "signatures are made and checked in one place"},
 	{"github.com/spf13/cobra", []string{"launcher", "release"}, "command lines are the programs' affair"},
 	{"github.com/pelletier/go-toml", []string{"launcher", "release"}, "configuration is the programs' affair"},
-	{"github.com/Microsoft/go-winio", []string{"launcher/control", "launcher/child", "payload", "e2e/bridge"}, "named pipes are the local endpoints on Windows"},
+	{"github.com/Microsoft/go-winio", []string{"launcher/control", "launcher/child", "e2e/bridge"}, "named pipes are the local endpoints on Windows"},
 	{"github.com/minio/minio-go", []string{"release/repo"}, "object stores are one kind of place to publish to"},
 	{"github.com/minio/selfupdate", []string{"launcher", "launcher/self"}, "it replaces the launcher's own file, never a version in the store"},
 	{"os/exec", []string{"launcher", "launcher/child", "launcher/probe", "launcher/host", "release", "scripts/*", "e2e", "e2e/*"}, "the engine and the words start no process"},
