@@ -150,7 +150,7 @@ func beUser(args []string) error {
 		return nil
 	}
 	if err == nil {
-		_, err = host.Uninstall(ctx, other)
+		_, err = host.Uninstall(ctx, other, args[1]+"-user")
 		return errors.Join(errors.New("a service was created"), err, os.RemoveAll(args[1]+"-user"))
 	}
 	return fmt.Errorf("refused for another reason: %w", err)

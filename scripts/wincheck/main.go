@@ -172,7 +172,7 @@ func bracket(saw string) string {
 func (b *bench) clean() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	_, err := host.Uninstall(ctx, name)
+	_, err := host.Uninstall(ctx, name, b.spec.State)
 	if err = errors.Join(err, b.removeUser(), os.RemoveAll(b.spec.State)); err != nil {
 		fmt.Println("left behind:", err)
 	}

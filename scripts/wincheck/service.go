@@ -208,7 +208,7 @@ func marked(ctx context.Context, b *bench) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	steps, err := host.Uninstall(ctx, name)
+	steps, err := host.Uninstall(ctx, name, b.spec.State)
 	if err == nil && !strings.Contains(steps[0].Err, "marked for deletion") {
 		err = fmt.Errorf("uninstall said %v", steps[0])
 	}
@@ -220,7 +220,7 @@ func marked(ctx context.Context, b *bench) (string, error) {
 }
 
 func uninstall(ctx context.Context, b *bench) (string, error) {
-	if _, err := host.Uninstall(ctx, name); err != nil {
+	if _, err := host.Uninstall(ctx, name, b.spec.State); err != nil {
 		return "", err
 	}
 	if _, _, err := host.Running(ctx, name); !errors.Is(err, host.ErrNoService) {
