@@ -46,7 +46,7 @@ func TestWrongLength(t *testing.T) {
 	size := fileSize(t, example(t, "1.1.0", ""))
 	m.is(endless)
 	unmoved(t, s, func() {
-		out := operator(t, s, 12, "update", "--now", "--follow")
+		out := operator(t, s, 11, "update", "--now", "--follow")
 		says(t, out, "longer than it may be", "launcher history show")
 		if n := parts(t, s); n > size {
 			t.Errorf("%d bytes are on the disk, %d are signed", n, size)

@@ -74,7 +74,7 @@ func TestRedirectFromHTTPS(t *testing.T) {
 	launch(t, s)
 	serving(t, s, "1.0.0")
 	away.Store(&plain.URL)
-	unmoved(t, s, func() { says(t, asked(t, s, 12, "check").Error, "refused a redirect from https") })
+	unmoved(t, s, func() { says(t, asked(t, s, 11, "check").Error, "refused a redirect from https") })
 	elsewhere := server.URL + "/elsewhere"
 	away.Store(&elsewhere)
 	checked(t, s, 3)

@@ -112,10 +112,7 @@ func (f *feed) Fetch(ctx context.Context, v journal.Version, dst string, progres
 	}
 	want := fetch.Want{Name: manifest.HashPath(v.Digest), SizeBytes: v.SizeBytes, SHA256: v.Digest}
 	err := f.source.Download(ctx, f.disk, want, dst, progress)
-	if errors.Is(err, fetch.ErrDigest) {
-		return updater.Refused(err)
-	}
-	return err
+	return refused(err)
 }
 
 // Verify checks the vendor's second signature over the sealed file of v, which binds its product, version
@@ -145,8 +142,18 @@ func (f *feed) Verify(_ context.Context, v journal.Version, name string) error {
 // refused tells the engine which errors are evidence against what a source sent and which are the network's or
 // the disk's.
 func refused(err error) error {
-	if errors.Is(err, manifest.ErrVerify) {
+	if lies(err) {
 		return updater.Refused(err)
 	}
 	return err
+}
+
+// lies says whether err is about what a source sent, and not about the line: a slow one may be honest.
+func lies(err error) bool {
+	for _, what := range []error{manifest.ErrVerify, fetch.ErrDigest, fetch.ErrTooLong, fetch.ErrInsecure} {
+		if errors.Is(err, what) {
+			return true
+		}
+	}
+	return false
 }

@@ -51,16 +51,16 @@ func (m misses) verdict() error {
 	if len(m) == 1 {
 		return refused(m[0].err)
 	}
-	lies, behind := 0, 0
+	lying, behind := 0, 0
 	for _, x := range m {
 		switch {
 		case errors.Is(x.err, manifest.ErrOlder), errors.Is(x.err, manifest.ErrExpired):
 			behind++
-		case errors.Is(x.err, manifest.ErrVerify):
-			lies++
+		case lies(x.err):
+			lying++
 		}
 	}
-	if lies > 0 || behind == len(m) {
+	if lying > 0 || behind == len(m) {
 		return updater.Refused(m)
 	}
 	return fmt.Errorf("%v", m) // %v: nothing of it is evidence

@@ -22,9 +22,7 @@ import (
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
 	"github.com/turnstone-go/turnstone/launcher/self"
-	"github.com/turnstone-go/turnstone/manifest"
 	"github.com/turnstone-go/turnstone/updater"
-	"github.com/turnstone-go/turnstone/updater/fetch"
 	"github.com/turnstone-go/turnstone/updater/journal"
 	"github.com/turnstone-go/turnstone/updater/policy"
 	"github.com/turnstone-go/turnstone/updater/store"
@@ -358,7 +356,7 @@ func (r *renewal) tell(text string, err error) {
 func renewCode(err error) control.Code {
 	var step *exitError
 	switch {
-	case errors.Is(err, self.ErrRefused), errors.Is(err, manifest.ErrVerify), errors.Is(err, fetch.ErrDigest):
+	case errors.Is(err, self.ErrRefused), lies(err):
 		return control.NotVerified
 	case errors.As(err, &step) && !durable.Full(err):
 		return step.code

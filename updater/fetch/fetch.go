@@ -28,13 +28,14 @@ import (
 // how object stores answer for a missing file to clients that may not list.
 var ErrNotFound = fmt.Errorf("not in the repository: %w", fs.ErrNotExist)
 
-// Errors of what a repository sent. Only ErrDigest is evidence against the bytes; the others may be gone
-// with the next try or from another mirror.
+// Errors of what a repository sent. ErrTooLong, ErrDigest and ErrInsecure are evidence against it: no line makes them of
+// an honest answer. The others may be the line's.
 var (
 	ErrTooLong   = errors.New("longer than it may be")
 	ErrTruncated = errors.New("shorter than it must be")
 	ErrDigest    = errors.New("complete, but not the signed bytes")
 	ErrSlow      = errors.New("too slow")
+	ErrInsecure  = errors.New("refused a redirect from https to an address without it")
 )
 
 // Options bound a Repository; the zero value is right for most.

@@ -123,7 +123,7 @@ func TestRedirects(t *testing.T) {
 		if c.ok != (err == nil) || c.ok && !bytes.Equal(b, data) {
 			t.Errorf("%s: %q, %v", c.name, b, err)
 		}
-		if c.name == "https to http" && !errors.Is(err, errInsecure) {
+		if c.name == "https to http" && !errors.Is(err, ErrInsecure) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

@@ -177,7 +177,7 @@ func TestMirrorThatRedirectsToHTTP(t *testing.T) {
 		o.Client = secure.Client()
 		o.Mirrors = []string{secure.URL}
 		err := open(t, down.URL, o).Download(t.Context(), durable.OS(), want(data), part1(t), nil)
-		if scheme == "https" && err != nil || scheme == "http" && !errors.Is(err, errInsecure) {
+		if scheme == "https" && err != nil || scheme == "http" && !errors.Is(err, ErrInsecure) {
 			t.Errorf("redirect to %s: %v", scheme, err)
 		}
 		if n, _ := plain.count(); n != 0 {

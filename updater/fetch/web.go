@@ -15,10 +15,6 @@ import (
 // maxRedirects is how often a file may be elsewhere.
 const maxRedirects = 5
 
-// errInsecure is never tried again: the answer to https must not come over http, where anybody on the way
-// can hold it back.
-var errInsecure = errors.New("refused a redirect from https to an address without it")
-
 // errNoRange says that the server does not have the range that was asked for.
 var errNoRange = errors.New("the server has another file or no such range")
 
@@ -42,7 +38,7 @@ func newWeb(base *url.URL, o Options) *web {
 			return fmt.Errorf("more than %d redirects", maxRedirects)
 		}
 		if via[len(via)-1].URL.Scheme == "https" && req.URL.Scheme != "https" {
-			return errInsecure
+			return ErrInsecure // where anybody on the way could hold the answer back
 		}
 		return nil
 	}
@@ -103,7 +99,7 @@ func (w *web) ask(ctx context.Context, name string, from int64, tag string) (*ht
 		return resp, nil
 	}
 	var untrusted *tls.CertificateVerificationError
-	if errors.Is(err, errInsecure) || errors.As(err, &untrusted) {
+	if errors.Is(err, ErrInsecure) || errors.As(err, &untrusted) {
 		return nil, err
 	}
 	return nil, passing{err}
