@@ -2,12 +2,15 @@ package e2e
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/turnstone-go/turnstone/e2e/stage"
 	"github.com/turnstone-go/turnstone/launcher/control"
 )
 
@@ -109,6 +112,56 @@ func TestSystemdStart(t *testing.T) {
 	}
 	soon(t, "the first answer", time.Second, begun)
 	says(t, m.property(t, "StatusText"), "running")
+}
+
+// An address that cannot be had is tried again, by systemd, until it can.
+func TestSystemdTriesTheAddressAgain(t *testing.T) {
+	m := booted(t, quick(nil))
+	ln, err := net.Listen("tcp", m.stage.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	m.launcher(t, 0, "install")
+	m.run(t, 0, "systemctl", "start", "--no-block", hostUnit)
+	eventually(t, "the launcher is started again and again", func() bool {
+		n, err := strconv.Atoi(m.property(t, "NRestarts"))
+		return err == nil && n >= 3
+	})
+	says(t, m.journal(t), "address in use", "status=13")
+	if err := ln.Close(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the unit has started", func() bool { return m.property(t, "ActiveState") == "active" })
+	m.serving(t, "1.0.0")
+	if got := m.property(t, "OOMPolicy"); got != "continue" {
+		t.Errorf("when a payload is killed for its memory, systemd's policy is %s", got)
+	}
+}
+
+// With a socket unit systemd opens the address, and the launcher takes it from there; what connects while the service
+// is stopped starts it and is answered.
+func TestSystemdSocketUnit(t *testing.T) {
+	m := booted(t, quick(nil))
+	socket := stage.Product + ".socket"
+	text := "[Socket]\nListenStream=" + m.stage.Listen + "\nFileDescriptorName=http\n"
+	if err := m.Write("/etc/systemd/system/"+socket, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	m.launcher(t, 0, "install")
+	m.dropIn(t, "NonBlocking=yes\n")
+	m.run(t, 0, "systemctl", "start", socket)
+	m.launcher(t, 0, "start")
+	m.serving(t, "1.0.0")
+	r := m.loaded(t, func() {
+		publish(t, m.stage, "1.1.0", example(t, "1.1.0", ""))
+		m.launcher(t, 0, "update", "--now", "--follow")
+	})
+	nothingLost(t, r)
+	m.run(t, 0, "systemctl", "stop", hostUnit)
+	if v, _ := m.served(t); v != "1.1.0" {
+		t.Errorf("%s answers who connected while the service was stopped", v)
+	}
 }
 
 // A reload reads the configuration again without a stop of anything; one with a mistake changes nothing.
