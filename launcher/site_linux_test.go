@@ -61,6 +61,12 @@ func payloadMain(release string) error {
 	if is("die-at-start") {
 		os.Exit(3)
 	}
+	for is("slow-start") {
+		if _, err := os.Stat(slowStart(filepath.Dir(os.Getenv("LEASE_FILE")))); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	ln, err := payload.Listen("http", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -91,6 +97,9 @@ func payloadMain(release string) error {
 	})
 	return payload.Serve(&http.Server{Handler: mux}, ln)
 }
+
+// slowStart is the file that a release with that word waits for before its first word to the launcher.
+func slowStart(dir string) string { return filepath.Join(dir, "go-on") }
 
 // own works under the lease. A kernel lock shows whether another process does at the same time; it writes what
 // it finds as a line "fence" or "two owners".

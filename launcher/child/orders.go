@@ -31,8 +31,12 @@ func (p *Process) Accept(ctx context.Context) error {
 	return err
 }
 
-// Park makes the program stop taking connections; nil means that it takes none any more.
+// Park makes the program stop taking connections; nil means that it takes none any more. One that has not said Hello
+// yet never began to.
 func (p *Process) Park(ctx context.Context) error {
+	if p.untold() {
+		return nil
+	}
 	_, err := p.order(ctx, wire.Message{Kind: wire.Park}, wire.AckTimeout)
 	return err
 }
@@ -53,13 +57,27 @@ func (p *Process) Grant(ctx context.Context, fence uint64) error {
 }
 
 // Yield takes the lease back; nil means that the work under it has ended. It waits for wire.YieldLimit,
-// after which the caller ends the process.
+// after which the caller ends the process. One that has not said Hello yet has none.
 func (p *Process) Yield(ctx context.Context) error {
+	if p.untold() {
+		return nil
+	}
 	_, err := p.order(ctx, wire.Message{Kind: wire.Yield}, wire.YieldLimit)
 	if err == nil {
 		p.setFence(0)
 	}
 	return err
+}
+
+// untold says that no order can have reached the program, since it was started here and has not said Hello yet: it is as
+// a program with the SDK begins, parked and without the lease. An adopted one had another launcher before.
+func (p *Process) untold() bool {
+	select {
+	case <-p.found:
+		return false
+	default:
+		return p.spec.Kind == SDK && !p.forked.IsZero()
+	}
 }
 
 // Socket is a listening socket that a program gave back: an *os.File on Linux, in non-blocking mode, which
