@@ -3,11 +3,13 @@ package control
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -76,6 +78,28 @@ func TestClientBound(t *testing.T) {
 	}
 	inside[7].Close()
 	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+}
+
+// feeble fails to accept once, as for want of a descriptor or of a kernel object.
+type feeble struct {
+	net.Listener
+	once sync.Once
+}
+
+func (l *feeble) Accept() (c net.Conn, err error) {
+	l.once.Do(func() { err = errors.New("insufficient system resources exist") })
+	if err != nil {
+		return nil, err
+	}
+	return l.Listener.Accept()
+}
+
+// TestFailedAccept: what keeps an operator out for a moment ends neither his socket nor, with it, the service.
+func TestFailedAccept(t *testing.T) {
+	_, addr := serveOn(t, &desk{}, "", func(ln net.Listener) net.Listener { return &feeble{Listener: ln} })
+	if _, err := NewClient(addr).Status(t.Context()); err != nil {
 		t.Error(err)
 	}
 }

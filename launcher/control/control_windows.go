@@ -89,7 +89,8 @@ type accepted struct {
 // readerConn came by the readers' pipe.
 type readerConn struct{ net.Conn }
 
-// newPair accepts ahead, one connection from each: a Listener that has no place leaves it waiting there.
+// newPair accepts ahead, one connection from each: a Listener that has no place leaves it waiting there. So does an error,
+// after which it accepts again: whoever calls Accept sets the pace.
 func newPair(admins, readers net.Listener) *pair {
 	p := &pair{Listener: admins, readers: readers, accepted: make(chan accepted), done: make(chan struct{})}
 	from := func(ln net.Listener, wrap func(net.Conn) net.Conn) {
@@ -106,7 +107,7 @@ func newPair(admins, readers net.Listener) *pair {
 				}
 				return
 			}
-			if err != nil {
+			if errors.Is(err, net.ErrClosed) {
 				return
 			}
 		}

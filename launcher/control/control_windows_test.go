@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,28 @@ func TestReadersHaveAPipe(t *testing.T) {
 	}
 	if len(d.orders) != 1 {
 		t.Errorf("%d orders were taken, want that of the administrator", len(d.orders))
+	}
+}
+
+// Each of the two pipes goes on after an accept that failed.
+func TestFailedAcceptOfAPair(t *testing.T) {
+	_, addr := serveOn(t, &desk{}, "Users", func(ln net.Listener) net.Listener {
+		p := ln.(*pair)
+		p.Close() // which has accepted from both already
+		admins, err := listenPipe(p.Addr().String(), administrators)
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers, err := listenPipe(p.Addr().String()+readersSuffix, administrators)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return newPair(&feeble{Listener: admins}, &feeble{Listener: readers})
+	})
+	for _, addr := range []string{addr, addr + readersSuffix} {
+		if _, err := NewClient(addr).Status(t.Context()); err != nil {
+			t.Errorf("%s: %v", addr, err)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 )
@@ -44,7 +45,16 @@ type Listener struct {
 	once    sync.Once
 }
 
-// Accept waits for a place and then for a client.
+// passing is an error of accept that may be gone with the next try: no descriptors, no kernel objects, a client that
+// gave up. What keeps an operator out for a moment must not end the service, so net/http is told to pause and go on.
+type passing struct{ error }
+
+func (passing) Timeout() bool   { return false }
+func (passing) Temporary() bool { return true }
+
+func (e passing) Unwrap() error { return e.error }
+
+// Accept waits for a place and then for a client. Every error but net.ErrClosed is a temporary one.
 func (l *Listener) Accept() (net.Conn, error) {
 	select {
 	case l.places <- struct{}{}:
@@ -54,6 +64,9 @@ func (l *Listener) Accept() (net.Conn, error) {
 	c, err := l.ln.Accept()
 	if err != nil {
 		<-l.places
+		if !errors.Is(err, net.ErrClosed) {
+			err = passing{err}
+		}
 		return nil, err
 	}
 	who, err := peer(c)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -63,6 +64,12 @@ func (d *desk) History(limit int) ([]Record, error) {
 // serve runs a server on a real socket until the test ends.
 func serve(t *testing.T, d *desk, readGroup string) (*Server, string) {
 	t.Helper()
+	return serveOn(t, d, readGroup, func(ln net.Listener) net.Listener { return ln })
+}
+
+// serveOn is serve with a change of what the Listener accepts from.
+func serveOn(t *testing.T, d *desk, readGroup string, change func(net.Listener) net.Listener) (*Server, string) {
+	t.Helper()
 	dir, err := os.MkdirTemp("", "ts") // a unix socket's path is short
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +83,7 @@ func serve(t *testing.T, d *desk, readGroup string) (*Server, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ln.ln = change(ln.ln)
 	s := NewServer(d, slog.New(slog.DiscardHandler))
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
