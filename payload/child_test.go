@@ -12,6 +12,7 @@ import (
 	"io"
 	"log"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"strconv"
@@ -41,6 +42,7 @@ func TestMain(m *testing.M) {
 
 var roles = map[string]func() error{
 	"serve":  serveRole,
+	"values": valuesRole,
 	"lease":  leaseRole,
 	"agent":  agentRole,
 	"raw":    rawRole,
@@ -64,6 +66,36 @@ func serveRole() error {
 		return err
 	}
 	return Serve(srv, ln)
+}
+
+// valueListener gives connections that cannot be compared.
+type valueListener struct{ net.Listener }
+
+type valueConn struct {
+	net.Conn
+	_ func()
+}
+
+func (l valueListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return valueConn{Conn: c}, err
+}
+
+// valuesRole serves connections that are values.
+func valuesRole() error {
+	return serveOver(func(ln net.Listener) net.Listener { return valueListener{ln} })
+}
+
+// serveOver is an ordinary service with a listener of its own over ours.
+func serveOver(over func(net.Listener) net.Listener) error {
+	ln, err := Listen("http", "")
+	if err != nil {
+		return err
+	}
+	if err := Ready(); err != nil {
+		return err
+	}
+	return Serve(&http.Server{Handler: handler()}, over(ln))
 }
 
 func handler() http.Handler {

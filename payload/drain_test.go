@@ -206,3 +206,20 @@ func TestCounters(t *testing.T) {
 	want := wire.Stats{Requests: 6, Errors4xx: 1, Errors5xx: 3}
 	p.until("the counters are right", func() bool { return p.stats == want })
 }
+
+// A listener of the program's own may give connections that are no pointers: they are counted and drained all the same.
+func TestDrainOfConnectionsByValue(t *testing.T) {
+	public := listenTCP(t)
+	p := newLauncher(t).start("values", public)
+	p.ready()
+	p.accept()
+	c := dialClient(t, public.Addr())
+	c.say(get)
+	c.answer()
+	p.until("the connection is counted", func() bool { return p.stats.Open == 1 })
+	p.drain(wire.Grace{Deadline: patience, Idle: time.Millisecond})
+	c.end()
+	if err := p.ended(); err != nil {
+		t.Error(err)
+	}
+}

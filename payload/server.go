@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -94,8 +95,19 @@ type firstAccept struct {
 
 func (l *firstAccept) Accept() (net.Conn, error) {
 	l.once.Do(l.do)
-	return l.Listener.Accept()
+	c, err := l.Listener.Accept()
+	if err == nil && !reflect.ValueOf(c).Comparable() {
+		c = &named{c}
+	}
+	return c, err
 }
+
+// named stands for a connection of a listener that gives them as values which cannot be compared (a struct with a
+// function in it, say): connections are kept by what the ConnState hook sees of them.
+type named struct{ net.Conn }
+
+// NetConn is the name by which crypto/tls and others give the connection below.
+func (c *named) NetConn() net.Conn { return c.Conn }
 
 // ServeHTTP serves one request of the public listener.
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
