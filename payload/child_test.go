@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
@@ -43,6 +44,7 @@ func TestMain(m *testing.M) {
 var roles = map[string]func() error{
 	"serve":  serveRole,
 	"values": valuesRole,
+	"limit":  limitRole,
 	"lease":  leaseRole,
 	"agent":  agentRole,
 	"raw":    rawRole,
@@ -84,6 +86,38 @@ func (l valueListener) Accept() (net.Conn, error) {
 // valuesRole serves connections that are values.
 func valuesRole() error {
 	return serveOver(func(ln net.Listener) net.Listener { return valueListener{ln} })
+}
+
+// limitListener takes one connection at a time, as a limit of the program's own does.
+type limitListener struct {
+	net.Listener
+	place chan struct{}
+}
+
+type limitConn struct {
+	net.Conn
+	leave func()
+}
+
+func (c *limitConn) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
+func (l limitListener) Accept() (net.Conn, error) {
+	l.place <- struct{}{}
+	leave := sync.OnceFunc(func() { <-l.place })
+	c, err := l.Listener.Accept()
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return &limitConn{c, leave}, nil
+}
+
+// limitRole serves one connection at a time.
+func limitRole() error {
+	return serveOver(func(ln net.Listener) net.Listener { return limitListener{ln, make(chan struct{}, 1)} })
 }
 
 // serveOver is an ordinary service with a listener of its own over ours.

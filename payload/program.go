@@ -118,6 +118,9 @@ func (p *program) accept() error {
 	p.leaving.Store(false)
 	end := time.Now().Add(orderLimit)
 	for _, g := range p.openGates() {
+		if g.isOpen() && g.hasLoop() {
+			continue // nothing changes; its loop may be waiting at a limit of the program's own
+		}
 		if err := errors.Join(g.unpark(), g.awaitLoop(time.Until(end))); err != nil {
 			return errors.Join(err, p.shutGates())
 		}
