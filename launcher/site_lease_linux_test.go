@@ -80,6 +80,21 @@ func TestLeaseOfALeavingVersion(t *testing.T) {
 	g.owned(2)
 }
 
+// A process whose lease has ended with a park gets the next one when it serves again, also if nobody asked for the lease
+// in between: the switch that parked it came no further.
+func TestLeaseAfterAPark(t *testing.T) {
+	g := newGround(t, nil)
+	one := g.release("1.0.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.owned(1)
+	m := g.living(one)
+	g.promote(g.release("1.1.0", ""))
+	g.must(m.proc.Park(t.Context()))
+	g.until("it wants the lease again", func() bool { return m.is(func(m *member) bool { return m.wanting }) })
+	g.must(g.Switch(t.Context(), one))
+	g.owned(2)
+}
+
 // A candidate that takes long until its first word has never had the lease or a connection, and costs who serves
 // nothing: that one is started again after a crash and gets the lease, and the candidate becomes healthy in its time.
 func TestSlowCandidateOutlivesACrash(t *testing.T) {

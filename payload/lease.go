@@ -158,11 +158,12 @@ func (l *lease) wanted() bool {
 	return l.waiting > 0 && !l.granted
 }
 
-// held is the fence of the lease that this process holds, 0 if none.
+// held is the fence of the lease that this process holds, 0 if none. Work of one that has ended may still be stopping,
+// and keeps this process from the next one: see grant.
 func (l *lease) held() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.alone || !l.granted && len(l.holders) == 0 {
+	if l.alone || !l.granted {
 		return 0
 	}
 	return l.fence

@@ -145,6 +145,15 @@ func TestStubbornHolderIsReported(t *testing.T) {
 	yield := p.send(wire.Message{Kind: wire.Yield})
 	p.park() // is not held up by it
 	p.until("the yield fails", func() bool { return p.acks[yield].Error != "" })
+	l.down()
+	l.up()
+	p.until("hello comes again", func() bool { return len(p.hellos) == 2 })
+	if fence := p.hellos[1].Fence; fence != 0 {
+		t.Errorf("hello says fence %d of a lease that has ended", fence)
+	}
+	if err := p.try(wire.Message{Kind: wire.Grant, Fence: 2}); err == nil {
+		t.Error("the lease was taken again while its work goes on")
+	}
 }
 
 func TestAgent(t *testing.T) {

@@ -2,6 +2,7 @@ package child
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"syscall"
@@ -38,6 +39,9 @@ func (p *Process) Park(ctx context.Context) error {
 		return nil
 	}
 	_, err := p.order(ctx, wire.Message{Kind: wire.Park}, wire.AckTimeout)
+	if err == nil || errors.Is(err, ErrRefused) {
+		p.setFence(0) // its lease has ended with it; a grant is refused until its work has
+	}
 	return err
 }
 
