@@ -47,6 +47,9 @@ func (s *site) replace(ctx context.Context, v journal.Version, wait func(context
 		}
 		s.finish(s.life, o) // a stop of the launcher does not shorten it: it would end the same way
 		s.avert(o)
+		if o.alive() {
+			return fmt.Errorf("%s, pid %d, survives being killed, and nothing may run beside it: look what it waits for in the kernel", o.name(), o.proc.PID())
+		}
 	}
 	m, err := s.start(ctx, v)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/updater"
 )
@@ -191,6 +192,35 @@ func TestExchangeGoesBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Nothing is started beside a process that survives SIGKILL. Here its host is closed, so that nothing reaches it.
+func TestExchangeNeverRunsTwo(t *testing.T) {
+	g := newGround(t, func(c *Config) {
+		c.Payload.Kind, c.Health.Probe, c.Health.ReadyTimeout = "plain", "none", 100*time.Millisecond
+		c.Traffic = TrafficConfig{Mode: "proxy", Strategy: "exclusive"}
+	})
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.sv.host.Close()
+	other, err := child.New(child.Options{
+		Disk: g.sv.disk, Dir: filepath.Join(g.dir, "run2"), Wire: filepath.Join(g.dir, "wire2"), Output: filepath.Join(g.dir, "log"), Log: g.sv.log,
+	})
+	g.must(err)
+	defer other.Close()
+	g.site.host = other
+	if err := g.Switch(t.Context(), two); err == nil || !strings.Contains(err.Error(), "survives") || isBad(err) {
+		t.Errorf("switch: %v", err)
+	}
+	if g.pid(two) != 0 {
+		t.Error("both run")
+	}
+	if m := g.living(two); m != nil {
+		m.proc.Stop(t.Context(), 0)
+	}
+	g.rest()
+	g.closeSockets()
+	g.boot() // which finds the survivor by its record, and ends it with the test
 }
 
 // If the way back of an exchange fails too, connections are reset and do not wait for ever.
