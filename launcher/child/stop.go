@@ -12,6 +12,9 @@ import (
 // fork meanwhile.
 const sweepRounds = 50
 
+// waitPause is between two tries to wait for a process: it lives, and must not be forgotten because one failed.
+const waitPause = 100 * time.Millisecond
+
 // Stop ends the process and everything it started: SIGTERM to its process group, and SIGKILL to the whole
 // tree when grace or ctx is over, whichever is first. It returns when nothing is left, or at the latest 5
 // seconds after the kill (a process in an uninterruptible wait: Exit then says "still running"). A process
@@ -92,8 +95,15 @@ func (p *Process) watch() {
 	defer p.handle.close()
 	defer p.closeNotify()
 	defer p.forgetTree()
-	if p.handle.wait(p.host.ctx) != nil {
-		return
+	for err := p.handle.wait(p.host.ctx); err != nil; err = p.handle.wait(p.host.ctx) {
+		if p.host.ctx.Err() != nil {
+			return
+		}
+		p.host.o.Log.Warn("wait for a process", "version", p.spec.Number, "pid", p.handle.pid, "err", err) // for want of a kernel object, say
+		select {
+		case <-time.After(waitPause):
+		case <-p.host.ctx.Done():
+		}
 	}
 	exit := p.handle.status()
 	exit.At = time.Now()

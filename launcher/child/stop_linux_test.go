@@ -63,6 +63,19 @@ func TestTreeIsGone(t *testing.T) {
 	}
 }
 
+// A process is watched on after a wait for it that failed.
+func TestFailedWaitIsRepeated(t *testing.T) {
+	h := open(t, options(t))
+	p := start(t, h, program(t, Plain, "stubborn", ""))
+	ready(t, p)
+	if err := p.handle.file.SetReadDeadline(time.Unix(1, 0)); err != nil { // ends the wait as no ctx does
+		t.Fatal(err)
+	}
+	if e := p.Stop(soon(t), 0); e.At.IsZero() {
+		t.Errorf("exit %v", e)
+	}
+}
+
 func TestFloodOfOutputIsCapped(t *testing.T) {
 	o := options(t)
 	o.OutputBytes = 256 << 10
