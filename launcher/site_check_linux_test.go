@@ -36,6 +36,21 @@ func condemns(err error) bool {
 	return reflect.TypeOf(err) == reflect.TypeOf(updater.Bad(errors.New("")))
 }
 
+// What keeps the version that serves from being healthy condemns no candidate, also if it ends for it and the other does
+// not. Beside a healthy one its end is evidence.
+func TestCandidateEndsAtItsStart(t *testing.T) {
+	for _, words := range []string{"unhealthy", ""} {
+		t.Run("baseline "+words, func(t *testing.T) {
+			g := newGround(t, nil)
+			one, two := g.release("1.0.0", words), g.release("1.1.0", "die-at-start")
+			g.must(g.Serve(t.Context(), one))
+			if err := g.Warm(t.Context(), two); err == nil || condemns(err) == (words == "unhealthy") {
+				t.Errorf("condemned %v: %v", condemns(err), err)
+			}
+		})
+	}
+}
+
 func TestSelfCheck(t *testing.T) {
 	g := newGround(t, func(c *Config) {
 		c.Health.SelfCheck = append(c.Payload.Command, "--self-check")

@@ -274,7 +274,7 @@ func (s *site) blame(ctx context.Context, m *member, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("%w (%s): %w", errNotReady, s.tuned().Health.ReadyTimeout, err)
 	}
-	if base := s.baseline(m); base != nil && m.alive() {
+	if base := s.baseline(m); base != nil { // also when m ended: why it did, nobody knows
 		if r := s.check(base).Once(ctx); !r.OK {
 			return fmt.Errorf("%s is not healthy, but neither is %s, which serves: %w", m.name(), base.name(), err)
 		}
