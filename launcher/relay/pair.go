@@ -23,6 +23,7 @@ type pair struct {
 	cancel context.CancelFunc
 	client stream
 	tried  []*Target // where it was counted, the last one included
+	waited bool      // for one more, after all had refused
 }
 
 // join carries bytes both ways until both sides are done, closes both and returns nil. When ctx ends

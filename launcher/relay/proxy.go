@@ -20,6 +20,9 @@ type Options struct {
 	// sockets and, spliced, two pipes: six descriptors. Without the bound a flood would leave the launcher
 	// none to save its journal with. Default 10000.
 	MaxOpen int
+	// Notice is how long a client waits, once, for another target after every one has refused it. What refuses has
+	// mostly just ended, and whoever notices that turns the proxy away from it in a moment. Default 1 s.
+	Notice time.Duration
 }
 
 // Proxy accepts the connections of a Socket and forwards each to the Target of the moment. It is safe for
@@ -72,6 +75,9 @@ func NewProxy(s *Socket, o Options) *Proxy {
 	}
 	if o.MaxOpen <= 0 {
 		o.MaxOpen = 10000
+	}
+	if o.Notice <= 0 {
+		o.Notice = time.Second
 	}
 	p := &Proxy{socket: s, o: o, slots: make(chan struct{}, o.MaxOpen), changed: make(chan struct{})}
 	p.ln, p.lnErr = acceptor(s)
@@ -226,24 +232,45 @@ func (p *Proxy) accept(ctx context.Context) (stream, error) {
 func (p *Proxy) pick(x *pair) (*Target, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.held || p.target == nil {
-		if err := p.wait(x.ctx); err != nil {
+	for {
+		if p.held || p.target == nil {
+			if err := p.wait(x.ctx); err != nil {
+				return nil, err
+			}
+		}
+		// Two places, at most three targets for one connection: the one picked, the one that replaced it while it
+		// was dialled, and the fallback. One more for who has waited.
+		for _, t := range []*Target{p.target, p.fallback} {
+			if t != nil && !slices.Contains(x.tried, t) && (len(x.tried) < 3 || x.waited && len(x.tried) < 4) {
+				if len(x.tried) > 0 {
+					p.counts.Moved++
+				}
+				x.tried = append(x.tried, t)
+				t.add(x)
+				return t, nil
+			}
+		}
+		if x.waited || p.target.address == Nowhere {
+			return nil, errNoTarget
+		}
+		x.waited = true
+		if err := p.notice(x.ctx); err != nil {
 			return nil, err
 		}
 	}
-	// Two places, at most three targets for one connection: the one picked, the one that replaced it while it
-	// was dialled, and the fallback.
-	for _, t := range []*Target{p.target, p.fallback} {
-		if t != nil && !slices.Contains(x.tried, t) && len(x.tried) < 3 {
-			if len(x.tried) > 0 {
-				p.counts.Moved++
-			}
-			x.tried = append(x.tried, t)
-			t.add(x)
-			return t, nil
-		}
+}
+
+// notice blocks until the target changes, but not for long. It is called and returns with the lock held.
+func (p *Proxy) notice(ctx context.Context) error {
+	changed := p.changed
+	p.mu.Unlock()
+	defer p.mu.Lock()
+	select {
+	case <-changed:
+	case <-time.After(p.o.Notice):
+	case <-ctx.Done():
 	}
-	return nil, errNoTarget
+	return context.Cause(ctx)
 }
 
 // wait blocks until new connections are let through. It is called and returns with the lock held.

@@ -101,8 +101,34 @@ func TestWaitReturnsOnlyAtZero(t *testing.T) {
 	mustWait(t, target)
 }
 
+// Between the end of a version and its notice a client waits for the next one, which it gets. Nowhere is no version
+// that could have ended: what is sent there is reset at once.
+func TestDialFailureWaitsForTheNextTarget(t *testing.T) {
+	p := newProxy(t, Options{Notice: time.Hour})
+	dead, next := newBackend(t, "d", nil), newBackend(t, "n", nil)
+	dead.stop()
+	deadTarget := p.NewTarget("d", dead.addr())
+	p.Switch(deadTarget)
+	c := dial(t, p)
+	until(t, "refused", func() bool { return deadTarget.Failed() == 1 && deadTarget.Open() == 0 })
+	p.Switch(nil) // noticed, and not started again yet
+	p.Switch(p.NewTarget("n", next.addr()))
+	mustAsk(t, c, "n")
+	p.Switch(p.NewTarget("nobody", Nowhere))
+	if c, err := net.Dial("tcp", p.socket.Addr().String()); err == nil { // else the reset was faster
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err = c.Read(make([]byte, 1)); !wasResetFor(err) {
+			t.Errorf("sent nowhere the client saw %v, not a reset", err)
+		}
+		c.Close()
+	}
+	if n := p.Counts(); n.Failed > 1 || n.Moved != 1 {
+		t.Errorf("counts: %+v", n)
+	}
+}
+
 func TestDialFailureFallsBack(t *testing.T) {
-	p := newProxy(t, Options{})
+	p := newProxy(t, Options{Notice: time.Millisecond})
 	dead, alive := newBackend(t, "d", nil), newBackend(t, "a", nil)
 	dead.stop()
 	deadTarget, aliveTarget := p.NewTarget("d", dead.addr()), p.NewTarget("a", alive.addr())
