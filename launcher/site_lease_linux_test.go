@@ -113,6 +113,7 @@ func TestSlowCandidateOutlivesACrash(t *testing.T) {
 	}
 }
 
+// Nobody gets the lease while a process of an earlier launcher may hold it: here a record cannot be read. The next
 // launcher, which finds nothing that could, grants it.
 func TestNoLeaseInDoubt(t *testing.T) {
 	g := newGround(t, nil)
