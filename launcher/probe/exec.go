@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 )
 
 var errNotRun = errors.New("the command cannot be started")
 
-// askExec runs the command. Its last output is the text when it fails.
+// askExec runs the command. Its last output is the text when it fails. What it started ends with it: a shell that is
+// killed at the timeout would else leave what hung, once for each probe.
 func (c Check) askExec(ctx context.Context) (string, error) {
 	if len(c.Command) == 0 {
 		return "", errors.New("no command to run")
@@ -23,13 +25,19 @@ func (c Check) askExec(ctx context.Context) (string, error) {
 	if len(cmd.Env) == 0 { // nil would be the launcher's own environment, secrets included
 		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
 	}
-	cmd.SysProcAttr, cmd.Dir = c.Attr, c.Dir
+	attr := syscall.SysProcAttr{}
+	if c.Attr != nil {
+		attr = *c.Attr
+	}
+	cmd.SysProcAttr, cmd.Dir = &attr, c.Dir
 	// A child of the command that keeps the output open must not keep us: the pipe is then closed.
 	cmd.WaitDelay = 100 * time.Millisecond
-	if err := cmd.Start(); err != nil {
+	end, err := startTree(cmd)
+	if err != nil {
 		return "", fmt.Errorf("%w: %w", errNotRun, err)
 	}
-	err := cmd.Wait()
+	err = cmd.Wait()
+	end()
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) { // the latter only after exit code 0
 		return "exit code 0", nil
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -26,6 +27,10 @@ func TestMain(m *testing.M) {
 		os.Exit(3)
 	case "hang":
 		time.Sleep(time.Hour) // an empty select would be called a deadlock where the runtime keeps no other thread
+	case "parent":
+		beParent()
+	case "child":
+		beChild()
 	case "environment":
 		few := len(os.Environ()) == 1 || runtime.GOOS == "windows" // which adds some of its own
 		if !few || os.Getenv("SECRET") != "" {
@@ -35,6 +40,25 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
+}
+
+// beParent starts a process and hangs as it does.
+func beParent() {
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "PROBE_TEST_AS=child")
+	if err := child.Start(); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	time.Sleep(time.Hour)
+}
+
+// beChild keeps a connection to the test for as long as it lives.
+func beChild() {
+	if _, err := net.Dial("tcp", os.Getenv("PROBE_TEST_MEET")); err != nil {
+		os.Exit(1)
+	}
+	time.Sleep(time.Hour)
 }
 
 func serve(t *testing.T, h http.HandlerFunc) string {
@@ -131,6 +155,33 @@ func TestOnceExec(t *testing.T) {
 	}
 	if r := (Check{Kind: Exec}).Once(t.Context()); r.OK {
 		t.Errorf("no command: %+v", r)
+	}
+}
+
+// What a command started ends with it.
+func TestOnceExecLeavesNothing(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	env := []string{"PROBE_TEST_AS=parent", "PROBE_TEST_MEET=" + ln.Addr().String()}
+	over := make(chan Result, 1)
+	go func() {
+		over <- Check{Kind: Exec, Command: []string{os.Args[0]}, Env: env, Timeout: time.Hour}.Once(ctx)
+	}()
+	c, err := ln.Accept() // the child lives
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	cancel()
+	<-over
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	if _, err := c.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("the child of a command that was killed goes on")
 	}
 }
 
