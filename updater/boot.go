@@ -27,9 +27,10 @@ func (u *Updater) boot(ctx context.Context) (State, error) {
 	}
 	alive := st.Candidate != nil && u.running(*st.Candidate)
 	st = reboot(legal(st), alive, u.outlook())
-	u.up, u.rest, u.nextCheck = false, 0, time.Time{}
+	u.up, u.rest = false, 0
+	u.lookAt(time.Time{})
 	if st.Phase != journal.Idle {
-		u.nextCheck = time.Now().Add(min(u.Poll, time.Minute)) // before that, what was under way
+		u.lookAt(time.Now().Add(min(u.Poll, time.Minute))) // before that, what was under way
 		u.emit(Event{Kind: "boot", Phase: st.Phase, Number: number(st.Candidate), Text: "resumes in " + string(st.Phase)})
 	}
 	_ = u.save(st) // told, and tried again before the first step that needs it

@@ -17,7 +17,7 @@ import (
 const (
 	askLimit  = 30 * time.Second // for one look at the channel in the middle of an update
 	firstMiss = 30 * time.Second // after a look that failed, or a candidate that the world turned away; doubling up to Poll
-	soonest   = time.Second      // between two looks
+	soonest   = time.Second      // between two judgements of what is offered
 )
 
 // choose waits until the channel offers a release that every gate lets through, and makes it the candidate.
@@ -27,8 +27,11 @@ func (u *Updater) choose(ctx context.Context, st *State) error {
 		if changed, err := u.raise(ctx, st); changed || err != nil {
 			return err
 		}
-		if err := wait(ctx, max(time.Until(u.nextCheck), 0)); err != nil {
+		if err := wait(ctx, max(time.Until(u.due()), 0)); err != nil {
 			return err
+		}
+		if time.Now().Before(u.nextCheck) && !u.opens(*st) {
+			continue
 		}
 		seen, err := u.ask(ctx, *st)
 		switch {
@@ -39,7 +42,7 @@ func (u *Updater) choose(ctx context.Context, st *State) error {
 			return nil
 		case seen.pick != nil:
 			if err = u.restore(ctx, seen.pick.Version); err == nil {
-				u.nextCheck = time.Time{} // for what else is offered
+				u.lookAt(time.Time{}) // for what else is offered
 				continue
 			}
 			if ctx.Err() != nil {
@@ -79,7 +82,7 @@ func (u *Updater) restore(ctx context.Context, v Version) error {
 	}
 	if err != nil {
 		u.losses++
-		u.nextCheck = time.Now().Add(backoff(u.losses-1, min(firstMiss, u.Poll), u.Poll))
+		u.lookAt(time.Now().Add(backoff(u.losses-1, min(firstMiss, u.Poll), u.Poll)))
 		return fmt.Errorf("bring the active version back: %w", err)
 	}
 	u.losses = 0
@@ -97,7 +100,7 @@ func (u *Updater) raise(ctx context.Context, st *State) (changed bool, err error
 			return !is(active)(st.Good[0]), nil
 		}
 		pause := backoff(n, time.Second, firstMiss)
-		if time.Until(u.nextCheck) < pause {
+		if time.Until(u.due()) < pause {
 			break
 		}
 		if err := wait(ctx, pause); err != nil {
@@ -128,21 +131,65 @@ type resolved struct {
 
 var errUnread = errors.New("its document was not read at the last check; check again")
 
-// judge returns what the gates say now of what was seen then.
-func (g *glance) judge(st State, now time.Time) []policy.Finding {
+// judge returns what the gates say now of what was seen then, and whether a look at the channel may bring a release.
+func (g *glance) judge(st State, now time.Time) (findings []policy.Finding, opens bool) {
 	if g == nil {
-		return nil
+		return nil, false
 	}
 	f := g.facts
 	f.State, f.Now, f.HighWater = st, now, max(f.HighWater, st.HighWater)
-	_, findings, _ := policy.Choose(f, func(number string) (policy.Release, error) {
+	pick, findings, err := policy.Choose(f, func(number string) (policy.Release, error) {
 		r, known := g.found[number]
 		if !known {
 			return policy.Release{}, errUnread
 		}
 		return r.release, r.err
 	})
-	return findings // an offer without a document says so itself
+	return findings, pick != nil || errors.Is(err, errUnread) // an offer without a document says so itself
+}
+
+// due is when what is offered is to be judged next: by a look at the channel, or before it, when a gate of this host
+// may open.
+func (u *Updater) due() time.Time {
+	if !u.nextJudge.IsZero() && u.nextJudge.Before(u.nextCheck) {
+		return u.nextJudge
+	}
+	return u.nextCheck
+}
+
+// lookAt sets the time of the next look at the channel, and that nothing is judged before.
+func (u *Updater) lookAt(t time.Time) { u.nextCheck, u.nextJudge = t, time.Time{} }
+
+// judgeAgain sets when a refusal in findings can change by itself.
+func (u *Updater) judgeAgain(findings []policy.Finding, now time.Time) {
+	u.nextJudge = time.Time{}
+	for _, f := range findings {
+		if t := f.Until(); !t.IsZero() && (u.nextJudge.IsZero() || t.Before(u.nextJudge)) {
+			u.nextJudge = t
+		}
+	}
+	if !u.nextJudge.IsZero() {
+		u.nextJudge = later(u.nextJudge, now.Add(soonest))
+	}
+}
+
+// opens judges the offers of the last look once more and says whether the channel is to be asked before its time. That
+// a service is busy again and again is nothing to ask the vendor about.
+func (u *Updater) opens(st State) bool {
+	g, now := *u.glance, time.Now()
+	u.askBusy(&g.facts.Host)
+	u.mu.Lock()
+	u.glance = &g
+	u.mu.Unlock()
+	findings, opens := g.judge(st, now)
+	u.judgeAgain(findings, now)
+	return opens
+}
+
+func (u *Updater) askBusy(h *policy.Host) {
+	if u.Busy != nil {
+		h.Busy, h.BusyUntil = u.Busy()
+	}
 }
 
 // ask reads the channel, judges what it offers, and sets the time of the next look.
@@ -164,18 +211,16 @@ func (u *Updater) ask(ctx context.Context, st State) (seen, error) {
 	now := time.Now()
 	if err != nil {
 		u.misses++
-		u.nextCheck = now.Add(backoff(u.misses-1, min(firstMiss, u.Poll), u.Poll))
+		u.lookAt(now.Add(backoff(u.misses-1, min(firstMiss, u.Poll), u.Poll)))
 	} else {
 		u.misses = 0
-		u.nextCheck = now.Add(jitter(u.Poll))
-	}
-	for _, f := range s.findings {
-		if t := f.Until(); !t.IsZero() && t.Before(u.nextCheck) {
-			u.nextCheck = later(t, now.Add(soonest))
-		}
+		u.lookAt(now.Add(jitter(u.Poll)))
 	}
 	if ctx.Err() != nil {
 		g = nil // what it lacks was not looked for to the end
+	}
+	if g != nil {
+		u.judgeAgain(s.findings, now)
 	}
 	u.showCheck(now, g, err)
 	return s, err
@@ -198,9 +243,7 @@ func (u *Updater) facts(ctx context.Context, st State, offers policy.Offers) pol
 		f.Lost = st.Good[0].Digest
 		u.showTrouble(lostText(st.Good[0]))
 	}
-	if u.Busy != nil {
-		f.Host.Busy, f.Host.BusyUntil = u.Busy()
-	}
+	u.askBusy(&f.Host)
 	return f
 }
 

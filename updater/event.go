@@ -59,7 +59,7 @@ func (u *Updater) Status() Status {
 	s, last := u.status, u.glance
 	s.State = clone(s.State)
 	u.mu.Unlock()
-	s.Findings = last.judge(s.State, time.Now())
+	s.Findings, _ = last.judge(s.State, time.Now())
 	return s
 }
 
@@ -151,14 +151,14 @@ func (u *Updater) comeToRest(st, after State) {
 	switch st.Verdict {
 	case journal.World, journal.Refused:
 		u.losses++
-		u.nextCheck = time.Now().Add(backoff(u.losses-1, min(firstMiss, u.Poll), u.Poll))
+		u.lookAt(time.Now().Add(backoff(u.losses-1, min(firstMiss, u.Poll), u.Poll)))
 	case journal.Superseded, journal.Yanked:
-		u.nextCheck = time.Now()
+		u.lookAt(time.Now())
 	default:
 		u.losses = 0
 	}
 	if after.Want != nil || stranded(st, after) {
-		u.nextCheck = time.Now()
+		u.lookAt(time.Now())
 	}
 }
 

@@ -305,7 +305,7 @@ func (u *Updater) carryOut(st, next State, o Order) error {
 	u.emit(Event{Kind: "order", Phase: next.Phase, Number: o.Number, Text: string(o.Kind) + because(o.Reason)})
 	switch o.Kind {
 	case OrderCheck, OrderUpdate, OrderPin, OrderUnpin, OrderResume, OrderClear:
-		u.nextCheck = time.Time{}
+		u.lookAt(time.Time{})
 	}
 	u.rest = 0
 	u.turn(st, next)

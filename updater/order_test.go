@@ -257,6 +257,30 @@ func TestBusy(t *testing.T) {
 	})
 }
 
+// A service whose jobs follow one another asks to wait again and again; that asks the vendor nothing, and the update
+// begins when the jobs end.
+func TestBusyAgainAsksNobody(t *testing.T) {
+	in(t, []int{1}, []int{2}, func(t *testing.T, r *rig) {
+		r.enough = 1 << 30
+		end := time.Now().Add(10 * time.Minute)
+		r.u.Busy = func() (string, time.Time) {
+			if time.Now().After(end) {
+				return "", time.Time{}
+			}
+			return "job", time.Now().Add(2 * time.Second)
+		}
+		r.launch()
+		r.pass(9 * time.Minute)
+		if r.checks != 1 {
+			t.Errorf("%d looks at the channel, and the poll interval is %v", r.checks, r.poll)
+		}
+		r.reach(journal.Probation)
+		if late := time.Since(end); late > time.Minute {
+			t.Errorf("begun %v after the last job", late)
+		}
+	})
+}
+
 // An order that comes between two steps does not wait for the next one to end.
 func TestOrderBetweenSteps(t *testing.T) {
 	in(t, []int{1}, []int{2}, func(t *testing.T, r *rig) {

@@ -58,9 +58,10 @@ type Updater struct {
 	synced    time.Duration // the last write of the journal took
 	up        bool          // some version serves
 	rest      time.Duration // before the step, since it failed
-	nextCheck time.Time
-	misses    int // checks that failed in a row
-	losses    int // candidates in a row that the world turned away
+	nextCheck time.Time     // the next look at the channel
+	nextJudge time.Time     // when the offers of the last look are judged again before it, zero if they are not
+	misses    int           // checks that failed in a row
+	losses    int           // candidates in a row that the world turned away
 	story     *story
 }
 
