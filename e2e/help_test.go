@@ -310,13 +310,6 @@ func last(t *testing.T, s *stage.Stage) control.Record {
 	return entries[0]
 }
 
-func chmod(t testing.TB, path string, mode fs.FileMode) {
-	t.Helper()
-	if err := os.Chmod(path, mode); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // tree is a digest of every name and byte below a folder.
 func tree(t testing.TB, dir string) string {
 	t.Helper()
