@@ -99,3 +99,15 @@ func TestSelfCheckThatCannotRun(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What asks after health and is not there says nothing of a version that has nobody to be compared with.
+func TestProbeThatCannotRun(t *testing.T) {
+	g := newGround(t, func(c *Config) {
+		c.Health.Probe, c.Health.ReadyTimeout = "exec", 500*time.Millisecond
+		c.Health.Command = []string{filepath.Join(c.State.Dir, "no-such-program")}
+	})
+	v := g.release("1.0.0", "")
+	if err := g.Warm(t.Context(), v); err == nil || condemns(err) || !strings.Contains(err.Error(), "health.command") {
+		t.Errorf("%v", err)
+	}
+}

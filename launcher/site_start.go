@@ -217,6 +217,9 @@ func (s *site) ready(ctx context.Context, m *member) error {
 	if err == nil {
 		err = s.ownsPorts(limited, m)
 	}
+	if n := len(results); n > 0 && results[n-1].Mute && errors.Is(err, probe.ErrNeverHealthy) && ctx.Err() == nil {
+		return fmt.Errorf("run %s, which health.command names: %s", s.check(m).Command[0], results[n-1].Text)
+	}
 	if err != nil {
 		return s.blame(ctx, m, err)
 	}

@@ -58,7 +58,7 @@ func NewJudge(r Rules) *Judge {
 // Feed takes one round: the answers that candidate and baseline gave to the same question at the same
 // time, and the candidate's totals. It returns nil or an ErrUnwell that says why. Baseline is nil when the
 // version before does not run; the candidate is then judged alone, and what is down for everybody condemns
-// it too. Stats of a program that reports none are zero.
+// it too. A question that could not be asked counts for nothing. Stats of a program that reports none are zero.
 //
 // There are three kinds of evidence, and each needs a baseline that was well in the same period:
 // Fall failed probes in a row; half of the last 4*Fall probes failed (a version that flaps never fails
@@ -72,8 +72,10 @@ func (j *Judge) Feed(candidate Result, baseline *Result, s wire.Stats) error {
 		j.row, j.recent, j.counted = 0, nil, nil
 		return nil
 	}
-	if err := j.probed(candidate, alone); err != nil {
-		return err
+	if !candidate.Mute {
+		if err := j.probed(candidate, alone); err != nil {
+			return err
+		}
 	}
 	return j.answered(candidate.At, s)
 }

@@ -76,6 +76,17 @@ func TestJudgeWithoutABaselineUsesTheProbeAlone(t *testing.T) {
 	}
 }
 
+func TestJudgeOfNoQuestion(t *testing.T) {
+	for _, base := range []*Result{nil, {OK: true}} {
+		j := NewJudge(Rules{Fall: 2})
+		for range 20 {
+			if err := j.Feed(Result{Mute: true}, base, wire.Stats{}); err != nil || j.Well() {
+				t.Fatalf("a command that could not be started speaks for or against the version: %v", err)
+			}
+		}
+	}
+}
+
 func TestJudgeOfAnswers(t *testing.T) {
 	// rate of answers a second, of which every nth is a 5xx (0: none)
 	load := func(rate, nth int) func(int) round {
