@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
@@ -94,3 +95,30 @@ func terminate(t *testing.T, _ *exec.Cmd) error {
 
 // bare tells whether c is what the listener accepted, with nothing around it.
 func bare(c net.Conn) bool { _, ok := c.(*accepted); return ok }
+
+func init() { roles["logoff"] = logoffRole }
+
+// logoffRole hears what the system says to the console processes of services when somebody logs off.
+func logoffRole() error {
+	if err := Ready(); err != nil {
+		return err
+	}
+	ctrl := windows.NewLazySystemDLL("kernelbase.dll").NewProc("CtrlRoutine")
+	go func() { _, _, _ = ctrl.Call(windows.CTRL_LOGOFF_EVENT) }()
+	select {
+	case <-Done():
+		os.Exit(7)
+	case <-time.After(3 * time.Second): // no proof, but a drain without connections takes milliseconds
+		os.Exit(0)
+	}
+	return nil
+}
+
+// A payload under a launcher serves on when somebody logs off.
+func TestLogoffIsNoDrain(t *testing.T) {
+	p := newLauncher(t).start("logoff", nil)
+	p.ready()
+	if err := p.ended(); err != nil {
+		t.Errorf("it drained: %v", err)
+	}
+}

@@ -74,6 +74,7 @@ var self = sync.OnceValue(func() *program {
 	env, err := readEnvironment()
 	p := newProgram(env, err)
 	if env.wire != "" {
+		ignoreLogoff()
 		go p.link.run()
 		p.startTicking()
 	}
