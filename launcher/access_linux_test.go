@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"os/user"
@@ -41,6 +42,36 @@ func TestConfigOfOthers(t *testing.T) {
 		if err := os.Chmod(name, 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A group that nobody knows at the moment, as one of a domain that does not answer yet, keeps nothing from being
+// served: administrators alone may connect.
+func TestUnknownReadGroupServes(t *testing.T) {
+	_, config := install(t)
+	write(t, config, smallest+"[payload]\nuser = \"same\"\n[control]\nread_group = \"nobody-has-this\"\n")
+	cfg, err := loadConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.checkReaders() == nil {
+		t.Error("config check is silent")
+	}
+	var told strings.Builder
+	s := &service{cfg: cfg, disk: durable.OS(), log: slog.New(slog.NewTextHandler(&told, nil))}
+	if err := errors.Join(cfg.checkMachine(), s.folders()); err != nil {
+		t.Fatal(err)
+	}
+	ln, err := s.listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if st, err := os.Stat(cfg.Control.Socket); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	if !strings.Contains(told.String(), "nobody-has-this") {
+		t.Errorf("nobody is told: %s", told.String())
 	}
 }
 

@@ -31,7 +31,7 @@ func (a *app) configCheck() (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(cfg.checkMachine(), cfg.checkLine()); err != nil {
+	if err := errors.Join(cfg.checkMachine(), cfg.checkReaders(), cfg.checkLine()); err != nil {
 		return nil, err
 	}
 	return said{cfg.File + " is right"}, nil

@@ -130,7 +130,7 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 		}
 		steps = append(steps, s)
 	}
-	look("configuration", cfg.File, cfg.checkMachine())
+	look("configuration", cfg.File, errors.Join(cfg.checkMachine(), cfg.checkReaders()))
 	look("line to the repository", "", cfg.checkLine())
 	steps = append(steps, accountStep(cfg.Payload.User, host.Privileged()))
 	if p := passwordOf(cfg); p.Needed() {

@@ -35,10 +35,22 @@ func (c Config) checkMachine() error {
 			doc.bad(fmt.Sprintf("listen[%d].address", i), `write "host:port" with an IP address or "localhost", or ":port"`, "%v", err)
 		}
 	}
-	if g := c.Control.ReadGroup; g != "" {
-		if _, err := user.LookupGroup(g); err != nil {
-			doc.bad("control.read_group", "make the group, or remove the key", "%v", err)
-		}
+	return doc.err()
+}
+
+// checkReaders says whether read_group is one that is known now. Unlike what checkMachine finds it keeps nobody from
+// serving: at a cold start a domain may not answer yet.
+func (c Config) checkReaders() error {
+	g := c.Control.ReadGroup
+	if g == "" {
+		return nil
+	}
+	doc, err := reread(c.File)
+	if err != nil {
+		return err
+	}
+	if _, err := user.LookupGroup(g); err != nil {
+		doc.bad("control.read_group", "make the group, or remove the key", "%v", err)
 	}
 	return doc.err()
 }

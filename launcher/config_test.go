@@ -332,7 +332,7 @@ func TestConfigMachine(t *testing.T) {
 	err = c.checkMachine()
 	checkFault(t, file, err, `"root.json"`, "cannot read", "copy the root.json")
 	checkFault(t, file, err, `"nobody-has-this-name"`, "payload.user: ", child.AccountHint)
-	checkFault(t, file, err, `"nor-this"`, "control.read_group: ", "make the group")
+	checkFault(t, file, c.checkReaders(), `"nor-this"`, "control.read_group: ", "make the group")
 }
 
 func TestConfigTooLong(t *testing.T) {

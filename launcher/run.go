@@ -50,11 +50,29 @@ func runLauncher(ctx context.Context, cfg Config, out output, ready func(host.Co
 	}
 	s.ready = ready
 	s.renew = openRenewal(s)
-	ln, err := control.Listen(cfg.Control.Socket, cfg.Control.ReadGroup)
+	ln, err := s.listen()
 	if err != nil {
 		return fmt.Errorf("listen for operators: %w", err)
 	}
 	return s.run(ctx, ln)
+}
+
+// listen makes the operators' socket, for administrators alone if the group of readers cannot be let in now.
+func (s *service) listen() (*control.Listener, error) {
+	c := s.cfg.Control
+	if c.ReadGroup != "" {
+		ln, err := control.Listen(c.Socket, c.ReadGroup)
+		if err == nil {
+			return ln, nil
+		}
+		s.noReaders(err)
+	}
+	return control.Listen(c.Socket, "")
+}
+
+// noReaders tells that the service starts without its readers: nothing that a domain must answer keeps it down.
+func (s *service) noReaders(err error) {
+	s.log.Error("control.read_group cannot be let in until this is mended and the launcher started again", "kind", "alarm", "err", err)
 }
 
 // prepare makes everything that can fail for a reason that a person must mend, before anything runs.
@@ -123,7 +141,7 @@ func (s *service) folders() error {
 	}
 	if g := s.cfg.Control.ReadGroup; g != "" { // its members must be able to walk to the operators' socket
 		if err := host.LetIn(s.cfg.State.Dir, g); err != nil {
-			return fmt.Errorf("control.read_group: %w", err)
+			s.noReaders(err)
 		}
 	}
 	if err := durable.MkdirAll(s.disk, s.cfg.Payload.Data, 0o750); err != nil {
