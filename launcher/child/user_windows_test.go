@@ -9,7 +9,11 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/pipe"
 )
 
 func init() { roles["rights"] = rightsProgram }
@@ -160,4 +164,28 @@ func TestNobodyPosesOnTheWire(t *testing.T) {
 	if others != 2 {
 		t.Errorf("%d accounts beside the launcher's, want 2", others)
 	}
+}
+
+// The wire's name follows from the state folder. A local user who was first with one that he can make keeps no
+// administrator's launcher from starting, and no payload dials him.
+func TestNobodySquatsTheWire(t *testing.T) {
+	if !pipe.Administrator() {
+		t.Skip("not an administrator: any user can make the name")
+	}
+	dir := t.TempDir()
+	protected := WireAddress(dir)
+	plain := strings.Replace(protected, `ProtectedPrefix\Administrators\`, "", 1)
+	if plain == protected {
+		t.Fatalf("anybody can make %s", protected)
+	}
+	squatter, err := winio.ListenPipe(plain, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer squatter.Close()
+	h, err := New(Options{Disk: durable.OS(), Dir: filepath.Join(dir, "run"), Wire: protected, Output: filepath.Join(dir, "log")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Close()
 }

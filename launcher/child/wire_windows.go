@@ -15,6 +15,7 @@ import (
 	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
 
+	"github.com/turnstone-go/turnstone/internal/pipe"
 	"github.com/turnstone-go/turnstone/internal/wire"
 )
 
@@ -41,10 +42,11 @@ func listenWire(path string) (net.Listener, error) {
 	return ln, nil
 }
 
-// wireAddress is a pipe whose name belongs to the state folder: pipes have one name space for the machine.
+// wireAddress is a pipe whose name belongs to the state folder, and which nobody without the launcher's rights can make
+// before it: payloads would dial him and obey.
 func wireAddress(stateDir string) string {
 	sum := sha256.Sum256([]byte(strings.ToLower(filepath.Clean(stateDir))))
-	return `\\.\pipe\turnstone-wire-` + hex.EncodeToString(sum[:8])
+	return pipe.Name(pipe.Prefix + "turnstone-wire-" + hex.EncodeToString(sum[:8]))
 }
 
 // peerPID is the process that connected, as the kernel noted it.

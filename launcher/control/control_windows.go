@@ -12,24 +12,24 @@ import (
 
 	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
-)
 
-const pipePrefix = `\\.\pipe\`
+	"github.com/turnstone-go/turnstone/internal/pipe"
+)
 
 // administrators gives the pipe to LocalSystem and to elevated administrators, and to nobody else: P keeps
 // inherited entries out, GA is all rights (Security Descriptor String Format, learn.microsoft.com).
 const administrators = "D:P(A;;GA;;;SY)(A;;GA;;;BA)"
 
-func address(_, product string) string { return pipePrefix + product + "-control" }
+func address(_, product string) string { return pipe.Prefix + product + "-control" }
 
 const addressHint = `name a pipe: [control] socket = '\\.\pipe\acme-agent-control'`
 
 func checkAddress(addr string) error {
-	if !strings.HasPrefix(addr, pipePrefix) {
+	if !strings.HasPrefix(addr, pipe.Prefix) {
 		return fmt.Errorf(`not the name of a pipe, which begins with \\.\pipe\`)
 	}
-	if len(addr) > 256 {
-		return fmt.Errorf("%d bytes long; the name of a pipe has at most 256", len(addr))
+	if n := len(pipe.Protected(addr) + readersSuffix); n > 256 {
+		return fmt.Errorf("%d bytes long with what is added to it; the name of a pipe has at most 256", n)
 	}
 	return nil
 }
@@ -47,6 +47,7 @@ func listen(addr, readGroup string) (net.Listener, error) {
 	if err := checkAddress(addr); err != nil {
 		return nil, fmt.Errorf("open control pipe %s: %w", addr, err)
 	}
+	addr = pipe.Name(addr)
 	ln, err := listenPipe(addr, administrators)
 	if err != nil || readGroup == "" {
 		return ln, err
@@ -145,8 +146,18 @@ func consumeFirst(addr string) {
 	}
 }
 
-// dial takes the readers' pipe if the administrators' is closed to us.
+// dial looks for the pipe of a launcher that is an administrator's, and then for that of one that is not: anybody can
+// make the latter, so an administrator does not dial it.
 func dial(ctx context.Context, addr string) (net.Conn, error) {
+	c, err := dialName(ctx, pipe.Protected(addr))
+	if errors.Is(err, fs.ErrNotExist) && !pipe.Administrator() {
+		return dialName(ctx, addr)
+	}
+	return c, err
+}
+
+// dialName takes the readers' pipe if the administrators' is closed to us.
+func dialName(ctx context.Context, addr string) (net.Conn, error) {
 	c, err := winio.DialPipeContext(ctx, addr)
 	if !errors.Is(err, fs.ErrPermission) {
 		return c, err

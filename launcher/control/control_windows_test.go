@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"strings"
 	"testing"
@@ -9,6 +10,8 @@ import (
 
 	"github.com/Microsoft/go-winio"
 	"golang.org/x/sys/windows"
+
+	"github.com/turnstone-go/turnstone/internal/pipe"
 )
 
 // A member of the group reads by a pipe of his own, on which nothing can be ordered; the administrators' pipe
@@ -62,12 +65,34 @@ func TestFailedAcceptOfAPair(t *testing.T) {
 func TestNoReadersNoPipe(t *testing.T) {
 	_, addr := serve(t, &desk{}, "")
 	timeout := time.Second
-	if c, err := winio.DialPipe(addr+readersSuffix, &timeout); err == nil {
+	if c, err := winio.DialPipe(pipe.Name(addr)+readersSuffix, &timeout); err == nil {
 		t.Errorf("there is a pipe for readers: %v", c.Close())
 	}
 	if _, err := Listen(addr+"-x", "nobody-has-this-name"); err == nil || !strings.Contains(err.Error(), "read_group") {
 		t.Errorf("a group that does not exist: %v", err)
 	}
+}
+
+// Who was first with the name that anybody can make keeps no administrator's launcher from starting, and is asked
+// nothing.
+func TestNobodySquatsTheControlPipe(t *testing.T) {
+	if !pipe.Administrator() {
+		t.Skip("not an administrator: any user can make the name")
+	}
+	addr := Address("", "acme-squatted")
+	squatter, err := winio.ListenPipe(addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer squatter.Close()
+	if c, err := dial(t.Context(), addr); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the squatter is dialled: %v, %v", c, err)
+	}
+	ln, err := Listen(addr, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln.Close()
 }
 
 // No reader may make an instance of a pipe: it would be taken for the launcher.

@@ -107,7 +107,7 @@ func tryAccount(ctx context.Context, account, state string) (string, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, exe, asPayload, data, state, strconv.Itoa(os.Getpid()))
+	cmd := exec.CommandContext(ctx, exe, asPayload, data, state, strconv.Itoa(os.Getpid()), child.WireAddress(state))
 	cmd.SysProcAttr = u.Attr()
 	cmd.SysProcAttr.CreationFlags = windows.CREATE_NO_WINDOW
 	cmd.Dir = data
@@ -158,10 +158,10 @@ func beUser(args []string) error {
 
 // bePayload does what a payload may and tries what it may not; it says who it is.
 func bePayload(args []string) error {
-	if len(args) != 3 {
+	if len(args) != 4 {
 		return errors.New("for the checks only")
 	}
-	data, state := args[0], args[1]
+	data, state, wire := args[0], args[1], args[3]
 	pid, err := strconv.Atoi(args[2])
 	if err != nil {
 		return err
@@ -177,7 +177,7 @@ func bePayload(args []string) error {
 	if os.WriteFile(filepath.Join(state, "planted"), nil, 0o600) == nil {
 		return errors.New("it can write to the state folder")
 	}
-	if err := pose(child.WireAddress(state)); err != nil {
+	if err := errors.Join(pose(wire), squat(wire+"-squatted")); err != nil {
 		return err
 	}
 	h, err := windows.OpenProcess(windows.PROCESS_TERMINATE, false, uint32(pid))
@@ -204,6 +204,20 @@ func pose(wire string) error {
 		return fmt.Errorf("it cannot speak on the wire: %w", err)
 	}
 	_ = windows.CloseHandle(h) // nothing was said
+	return nil
+}
+
+// squat tries to be the first with a name like the launcher's, as before it starts, and expects to be refused.
+func squat(wire string) error {
+	name, err := windows.UTF16PtrFromString(wire)
+	if err != nil {
+		return err
+	}
+	h, err := windows.CreateNamedPipe(name, windows.PIPE_ACCESS_DUPLEX, windows.PIPE_TYPE_BYTE, windows.PIPE_UNLIMITED_INSTANCES, 4096, 4096, 0, nil)
+	if err == nil {
+		_ = windows.CloseHandle(h) // it should not have been made
+		return errors.New("it can make the name of the wire before the launcher does")
+	}
 	return nil
 }
 
