@@ -139,7 +139,7 @@ func endToEnd(ctx context.Context) error {
 
 // onWindows runs the tests of every package as Windows programs, but for what windowsTests says.
 func onWindows(ctx context.Context) error {
-	list, err := tested(ctx)
+	list, err := tested(ctx, "windows")
 	if err != nil {
 		return err
 	}
@@ -159,10 +159,12 @@ func onWindows(ctx context.Context) error {
 	return errors.Join(command(ctx, "go", full...), command(ctx, "go", short...))
 }
 
-// tested are the packages that have tests.
-func tested(ctx context.Context) ([]string, error) {
+// tested are the packages that have tests on a system.
+func tested(ctx context.Context, goos string) ([]string, error) {
 	const form = `{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}`
-	out, err := exec.CommandContext(ctx, "go", "list", "-f", form, "./...").Output()
+	cmd := exec.CommandContext(ctx, "go", "list", "-f", form, "./...")
+	cmd.Env = append(os.Environ(), "GOOS="+goos, "CGO_ENABLED=0")
+	out, err := cmd.Output()
 	return strings.Fields(string(out)), err
 }
 
