@@ -147,10 +147,10 @@ func consumeFirst(addr string) {
 }
 
 // dial looks for the pipe of a launcher that is an administrator's, and then for that of one that is not: anybody can
-// make the latter, who then is asked while no administrator's launcher runs, and learns what was asked.
+// make the latter, so an administrator does not dial it.
 func dial(ctx context.Context, addr string) (net.Conn, error) {
 	c, err := dialName(ctx, pipe.Protected(addr))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !pipe.Administrator() {
 		return dialName(ctx, addr)
 	}
 	return c, err

@@ -2,6 +2,7 @@ package control
 
 import (
 	"errors"
+	"io/fs"
 	"net"
 	"strings"
 	"testing"
@@ -72,7 +73,8 @@ func TestNoReadersNoPipe(t *testing.T) {
 	}
 }
 
-// Who was first with the name that anybody can make keeps no administrator's launcher from starting.
+// Who was first with the name that anybody can make keeps no administrator's launcher from starting, and is asked
+// nothing.
 func TestNobodySquatsTheControlPipe(t *testing.T) {
 	if !pipe.Administrator() {
 		t.Skip("not an administrator: any user can make the name")
@@ -83,6 +85,9 @@ func TestNobodySquatsTheControlPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer squatter.Close()
+	if c, err := dial(t.Context(), addr); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the squatter is dialled: %v, %v", c, err)
+	}
 	ln, err := Listen(addr, "")
 	if err != nil {
 		t.Fatal(err)
