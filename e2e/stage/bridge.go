@@ -14,7 +14,7 @@ import (
 )
 
 // controlPipe is where the launcher listens for its operators in a machine.
-const controlPipe = `\\.\pipe\` + Product + "-control"
+const controlPipe = `\\.\pipe\ProtectedPrefix\Administrators\` + Product + "-control"
 
 // bridge is the way of this program to that pipe: a socket here, forwarded to e2e/bridge in the machine.
 type bridge struct {
