@@ -58,7 +58,7 @@ var mutations = []mutation{
 		"if !candidate.Mute {", "if true {",
 		"./launcher/probe", "TestJudgeOfNoQuestion"},
 	{10, "what failed here is not tried again", "updater/policy/gates.go",
-		"if m.Digest == r.Version.Digest && m.Config == f.Host.Config && !signedAnew {", "if false {",
+		"if m.Digest == r.Version.Digest && m.Config == f.Host.Config && !signedAnew {", "if false && signedAnew {",
 		"./updater", "TestBadIsNot"},
 	{11, "one launcher at a time", "internal/durable/os_linux.go",
 		"unix.LOCK_EX|unix.LOCK_NB", "unix.LOCK_SH|unix.LOCK_NB",
