@@ -38,7 +38,7 @@ var parts = []part{
 	{"cross build", 10 * time.Minute, crossBuild},
 	{"tests", 25 * time.Minute, tests},
 	{"mutate", 20 * time.Minute, mutate},
-	{"end to end", 45 * time.Minute, endToEnd},
+	{"end to end", 58 * time.Minute, endToEnd},
 	{"windows", 30 * time.Minute, onWindows},
 	{"race", 20 * time.Minute, race},
 	{"fuzz", 25 * time.Minute, fuzz},

@@ -134,7 +134,7 @@ func tests(ctx context.Context) error {
 }
 
 func endToEnd(ctx context.Context) error {
-	return command(ctx, "go", "test", "-count=1", "-timeout=40m", "./e2e")
+	return command(ctx, "go", "test", "-count=1", "-timeout=55m", "./e2e")
 }
 
 // onWindows runs the tests of every package as Windows programs, but for what windowsTests says.
