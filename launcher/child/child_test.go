@@ -132,6 +132,21 @@ func TestReadyIsBounded(t *testing.T) {
 	}
 }
 
+// A candidate that is ready stays so, however long the step that asks has been waiting.
+func TestReadyStaysReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Host{ctx: t.Context()}
+		p := h.process(Spec{ReadyTimeout: time.Minute}, record{})
+		p.becomeReady("127.0.0.1:1")
+		time.Sleep(time.Hour)
+		for range 100 { // select takes any of two that can go on
+			if health, err := p.Ready(t.Context()); err != nil || health != "127.0.0.1:1" {
+				t.Fatalf("%q, %v", health, err)
+			}
+		}
+	})
+}
+
 func TestOutputIsCappedByCopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.log")
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)

@@ -155,7 +155,7 @@ func (p *Process) becomeReady(health string) bool {
 	defer p.mu.Unlock()
 	first := !p.isReady
 	if first {
-		p.isReady = true
+		p.isReady, p.deadline = true, time.Time{} // who asks later than ready_timeout gets the same answer
 		close(p.ready)
 	}
 	p.health = health
