@@ -146,9 +146,10 @@ func (h *storm) slay(t *testing.T, p control.Process) {
 		return // it had ended by itself
 	}
 	h.load.Crashed(time.Now()) // for who notices before we do
-	eventually(t, "the payload is dead", func() bool {
+	eventually(t, "the payload is dead", func() bool { // its launcher may take a while to look
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
-		return err != nil || strings.Contains(string(b), ") Z ") // its launcher may take a while to look
+		threads, terr := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID)) // the first may be dead while another still accepts
+		return err != nil || terr != nil || strings.Contains(string(b), ") Z ") && len(threads) <= 1
 	})
 	h.load.Crashed(time.Now())
 	h.deaths++

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,7 +48,7 @@ func TestExitCodesOfSelfUpdates(t *testing.T) {
 		{download(errors.New("connection refused")), control.NotDownloaded},
 		{download(updater.Refused(fetch.ErrDigest)), control.NotVerified},
 		{download(fmt.Errorf("read channel: %w", manifest.ErrExpired)), control.NotVerified},
-		{download(syscall.ENOSPC), control.NotPrepared},
+		{download(diskFull), control.NotPrepared},
 		{fmt.Errorf("place: %w", self.ErrRefused), control.NotVerified},
 		{exit(control.NotVerified, "is no launcher"), control.NotVerified},
 		{exit(control.HeldBack, "waits"), control.HeldBack},

@@ -100,7 +100,7 @@ func (v verified) text(w io.Writer) {
 		}
 	}
 	if v.Patches > 0 {
-		line(w, "verify", "%s: each makes the signed program", count(v.Patches, "patch or packed file"))
+		line(w, "verify", "%s: each makes the signed program", count(v.Patches, "patch file"))
 	}
 	if v.Packed > 0 {
 		line(w, "verify", "%s: each holds the signed program", count(v.Packed, "packed file"))
