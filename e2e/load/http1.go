@@ -17,7 +17,7 @@ import (
 type conn struct {
 	net.Conn
 	r      *bufio.Reader
-	opened time.Time
+	opened time.Time    // when it was asked for: who was given it may be dead by the time this client hears of it
 	served atomic.Int64 // answers that came on it
 	sent   atomic.Int64 // HTTP/2: requests written to it
 }
@@ -29,7 +29,7 @@ func (w *worker) dial() (*conn, error) {
 		w.load.book.lost(w.class, failed, begun, err)
 		return nil, err
 	}
-	c := &conn{Conn: nc, r: bufio.NewReader(nc), opened: time.Now()}
+	c := &conn{Conn: nc, r: bufio.NewReader(nc), opened: begun}
 	w.load.book.opened(c)
 	return c, nil
 }
