@@ -145,7 +145,7 @@ func (h *storm) slay(t *testing.T, p control.Process) {
 	if err := syscall.Kill(p.PID, syscall.SIGKILL); err != nil {
 		return // it had ended by itself
 	}
-	h.load.Crashed(time.Now()) // for who notices before we do
+	h.load.Crashed(time.Now())                         // for who notices before we do
 	eventually(t, "the payload is dead", func() bool { // its launcher may take a while to look
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID))
 		threads, terr := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.PID)) // the first may be dead while another still accepts
