@@ -12,6 +12,8 @@ import (
 	"github.com/turnstone-go/turnstone/launcher/control"
 )
 
+func init() { cobra.EnableCommandSorting = false } // help lists commands in the order of use
+
 // newRoot makes the whole command line. It prints nothing by itself: finish does, so that --json and the
 // exit code are right for every way to end.
 func newRoot(a *app) *cobra.Command {
@@ -30,7 +32,6 @@ func newRoot(a *app) *cobra.Command {
 		}
 		return cmd.Help()
 	}
-	cobra.EnableCommandSorting = false // in the order of use
 	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration file (default: ./launcher.toml, the one beside this program, then "+usualConfig(a.program)+")")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print one JSON object instead of text")
 	root.AddGroup(

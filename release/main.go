@@ -21,6 +21,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+func init() { cobra.EnableCommandSorting = false } // help lists commands in the order of use
+
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -60,7 +62,6 @@ func (a *app) newRoot() *cobra.Command {
 	}
 	root.SetVersionTemplate("turnstone release {{.Version}}\n")
 	root.SetHelpCommand(helpCommand())
-	cobra.EnableCommandSorting = false // in the order of use
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dir, "dir", ".", "folder of the product (product.toml, keys/, repo/)")
 	flags.StringVar(&a.passphraseFile, "passphrase-file", "", "file with the passphrase of encrypted keys (else $RELEASE_PASSPHRASE, else a prompt)")
