@@ -75,8 +75,8 @@ func FuzzWire(f *testing.F) {
 	})
 }
 
-// FuzzNotify: whatever comes on a notify socket, the deadline moves forward and within its bound, and only READY=1
-// makes a program ready.
+// FuzzNotify: whatever comes on a notify socket, the deadline moves forward and within its bound until the program
+// is ready, which only READY=1 makes it, and then there is none.
 func FuzzNotify(f *testing.F) {
 	for _, text := range []string{"READY=1", "READY=1\nSTATUS=up\n", "STATUS=" + strings.Repeat("x", 9000), "EXTEND_TIMEOUT_USEC=18446744073709551615", "STOPPING=1\nREADY=0", "MAINPID=1\nFDSTORE=1\n\x00", "=\n==\n"} {
 		f.Add(text)
@@ -85,7 +85,10 @@ func FuzzNotify(f *testing.F) {
 		p, _ := heard(t, Plain)
 		before := p.deadline
 		p.notified(text)
-		if p.deadline.Before(before) || p.deadline.After(p.began.Add(extendLimit)) {
+		if p.isReady != p.deadline.IsZero() {
+			t.Errorf("ready %v, deadline %v", p.isReady, p.deadline)
+		}
+		if !p.isReady && (p.deadline.Before(before) || p.deadline.After(p.began.Add(extendLimit))) {
 			t.Errorf("the deadline is %s after the start", p.deadline.Sub(p.began))
 		}
 		if p.isReady && !strings.Contains(text, "READY=1") {
