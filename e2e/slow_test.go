@@ -40,9 +40,12 @@ func TestSlowRepository(t *testing.T) {
 	edit(t, s, s.URL, server.URL)
 	launch(t, s)
 	serving(t, s, "1.0.0")
-	for _, how := range []string{"silence", "drip"} {
+	for how, want := range map[string]struct {
+		code int
+		says string
+	}{"silence": {12, "silence"}, "drip": {11, "a drip below the least rate"}} {
 		slow.Store(&how)
-		unmoved(t, s, func() { says(t, asked(t, s, 12, "check").Error, "too slow", "serving goes on") })
+		unmoved(t, s, func() { says(t, asked(t, s, want.code, "check").Error, want.says, "serving goes on") })
 	}
 	slow.Store(nil)
 	checked(t, s, 3)

@@ -148,9 +148,10 @@ func refused(err error) error {
 	return err
 }
 
-// lies says whether err is about what a source sent, and not about the line: a slow one may be honest.
+// lies says whether err is about what a source sent, and not about the line. A drip is among it: a line that is down
+// brings nothing.
 func lies(err error) bool {
-	for _, what := range []error{manifest.ErrVerify, fetch.ErrDigest, fetch.ErrTooLong, fetch.ErrInsecure} {
+	for _, what := range []error{manifest.ErrVerify, fetch.ErrDigest, fetch.ErrTooLong, fetch.ErrInsecure, fetch.ErrSlow} {
 		if errors.Is(err, what) {
 			return true
 		}

@@ -197,7 +197,10 @@ func TestDownloadSurvivesAPassingFailure(t *testing.T) {
 
 func TestDownloadRefusesADripAndASilence(t *testing.T) {
 	data := random(100_000)
-	for name, pause := range map[string]time.Duration{"drip": 5 * time.Millisecond, "silence": time.Hour} {
+	for name, c := range map[string]struct {
+		pause time.Duration
+		want  error
+	}{"drip": {5 * time.Millisecond, ErrSlow}, "silence": {time.Hour, ErrSilent}} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, data)
 			s.handle = func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -206,7 +209,7 @@ func TestDownloadRefusesADripAndASilence(t *testing.T) {
 					w.Write(data[i : i+1])
 					w.(*countingWriter).ResponseWriter.(http.Flusher).Flush()
 					select {
-					case <-time.After(pause):
+					case <-time.After(c.pause):
 					case <-r.Context().Done():
 						return true
 					}
@@ -216,7 +219,7 @@ func TestDownloadRefusesADripAndASilence(t *testing.T) {
 			dst := part1(t)
 			o := Options{Timeout: 200 * time.Millisecond, MinRate: 10_000}
 			err := open(t, s.URL, o).Download(t.Context(), durable.OS(), want(data), dst, nil)
-			if !errors.Is(err, ErrSlow) {
+			if !errors.Is(err, c.want) {
 				t.Errorf("got %v", err)
 			}
 			if info, err := os.Stat(dst); err != nil || info.Size() == 0 {
@@ -231,7 +234,7 @@ func TestDownloadRefusesADripAndASilence(t *testing.T) {
 			return true
 		}
 		o := Options{Timeout: 50 * time.Millisecond, Attempts: 2, Backoff: time.Millisecond}
-		if err := open(t, s.URL, o).Download(t.Context(), durable.OS(), want(data), part1(t), nil); !errors.Is(err, ErrSlow) {
+		if err := open(t, s.URL, o).Download(t.Context(), durable.OS(), want(data), part1(t), nil); !errors.Is(err, ErrSilent) {
 			t.Errorf("got %v", err)
 		}
 	})

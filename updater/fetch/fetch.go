@@ -28,13 +28,15 @@ import (
 // how object stores answer for a missing file to clients that may not list.
 var ErrNotFound = fmt.Errorf("not in the repository: %w", fs.ErrNotExist)
 
-// Errors of what a repository sent. ErrTooLong, ErrDigest and ErrInsecure are evidence against it: no line makes them of
-// an honest answer. The others may be the line's.
+// Errors of what a repository sent. ErrTooLong, ErrDigest, ErrInsecure and ErrSlow are evidence against it, or against who
+// is on the way: a line that is down brings nothing, and one that is up and never ends holds a host as long as it likes.
+// The others may be the line's.
 var (
 	ErrTooLong   = errors.New("longer than it may be")
 	ErrTruncated = errors.New("shorter than it must be")
 	ErrDigest    = errors.New("complete, but not the signed bytes")
-	ErrSlow      = errors.New("too slow")
+	ErrSlow      = errors.New("a drip below the least rate")
+	ErrSilent    = errors.New("silence")
 	ErrInsecure  = errors.New("refused a redirect from https to an address without it")
 )
 
@@ -155,7 +157,7 @@ func (r *Repository) Get(ctx context.Context, name string, maxBytes int64) (b []
 	err = r.persist(ctx, rounds{fruitless: min(r.o.Attempts, getAttempts)}, func(src named) error {
 		b, err = get(ctx, src, name, maxBytes)
 		var p passing
-		if errors.As(err, &p) && errors.Is(err, ErrSlow) {
+		if errors.As(err, &p) && errors.Is(err, ErrSilent) {
 			return p.error // it had its time: who asks once more for a small file waits twice as long for the same
 		}
 		return err
@@ -187,7 +189,7 @@ func get(ctx context.Context, src source, name string, maxBytes int64) ([]byte, 
 
 // broken words an error in the middle of a file.
 func broken(err error, have, total int64) error {
-	if errors.Is(err, ErrSlow) {
+	if late(err) {
 		return err
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {

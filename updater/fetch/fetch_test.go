@@ -221,17 +221,25 @@ func TestPace(t *testing.T) {
 		name  string
 		n     int
 		pause func(int) time.Duration
-		end   time.Duration // when it must have ended with ErrSlow, 0 if it must go on
+		end   time.Duration // when it must have ended, 0 if it must go on
+		want  error
 	}{
-		{"just fast enough", 1000, always(time.Second), 0},
-		{"half of that", 500, always(time.Second), 62 * time.Second},
-		{"nothing at all", 1, always(time.Hour), 30 * time.Second},
+		{"just fast enough", 1000, always(time.Second), 0, nil},
+		{"half of that", 500, always(time.Second), 62 * time.Second, ErrSlow},
+		{"nothing at all", 1, always(time.Hour), 30 * time.Second, ErrSilent},
+		{"one byte, then nothing", 1, func(n int) time.Duration {
+			if n > 1 {
+				return time.Hour
+			}
+			return time.Second
+		}, 31 * time.Second, ErrSilent},
+		{"a byte now and then", 1, always(20 * time.Second), 31 * time.Second, ErrSlow},
 		{"fast, then nothing", 1 << 20, func(n int) time.Duration {
 			if n > 100 {
 				return time.Hour
 			}
 			return time.Second
-		}, 130 * time.Second},
+		}, 130 * time.Second, ErrSilent},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -241,7 +249,7 @@ func TestPace(t *testing.T) {
 				begun := time.Now()
 				_, err := io.CopyN(io.Discard, p, int64(c.n)*600) // ten minutes' worth
 				took := time.Since(begun)
-				if c.end == 0 && err != nil || c.end > 0 && (!errors.Is(err, ErrSlow) || took > c.end) {
+				if c.end == 0 && err != nil || c.end > 0 && (!errors.Is(err, c.want) || took > c.end) {
 					t.Errorf("%v after %s", err, took)
 				}
 			})

@@ -15,7 +15,7 @@ func TestSilenceIsEnough(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer func(*http.Request)
 		asked  int32
-		slow   bool
+		silent bool
 	}{
 		"silence": {func(r *http.Request) { <-r.Context().Done() }, 1, true},
 		"broken":  {func(*http.Request) { panic(http.ErrAbortHandler) }, 2, false},
@@ -31,7 +31,7 @@ func TestSilenceIsEnough(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.Get(t.Context(), "metadata/timestamp.json", 100); err == nil || errors.Is(err, ErrSlow) != tc.slow {
+			if _, err := r.Get(t.Context(), "metadata/timestamp.json", 100); err == nil || errors.Is(err, ErrSilent) != tc.silent {
 				t.Errorf("%v", err)
 			}
 			if n := asked.Load(); n != tc.asked {

@@ -58,14 +58,14 @@ func Transport() *http.Transport {
 func (w *web) open(ctx context.Context, name string, from int64, tag string) (*stream, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	// One bound for everything up to the answer's header: name, connection, TLS, redirects.
-	late := time.AfterFunc(w.o.Timeout, func() { cancel(fmt.Errorf("%w: no answer within %s", ErrSlow, w.o.Timeout)) })
+	late := time.AfterFunc(w.o.Timeout, func() { cancel(fmt.Errorf("%w: no answer within %s", ErrSilent, w.o.Timeout)) })
 	resp, err := w.ask(ctx, name, from, tag)
 	if !late.Stop() && err == nil {
 		_ = resp.Body.Close() // it came in the same moment as its deadline; the body is cut already
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, ErrSlow) {
+		if cause := context.Cause(ctx); errors.Is(cause, ErrSilent) {
 			err = passing{cause}
 		}
 		cancel(nil)
