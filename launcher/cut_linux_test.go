@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -60,19 +61,18 @@ func (k cutKind) String() string { return [...]string{"power", "launcher", "engi
 // errCut is what an engine panics with.
 var errCut = errors.New("cut")
 
-// panics makes an engine panic in its ops[0]-th operation on a disk, counted from 0, then in the ops[1]-th after that, and
-// so on. It returns how many are to come.
-func panics(d *durabletest.Disk, ops []int) (left func() int) {
+// panics makes an engine panic at each of these cuts. It returns how many are to come.
+func panics(d *durabletest.Disk, cuts []cutAt) (left func() int) {
 	var mu sync.Mutex
-	ops = slices.Clone(ops)
+	cuts = slices.Clone(cuts)
 	d.Fail(func(durabletest.Op) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if len(ops) == 0 || !inEngine() {
+		if len(cuts) == 0 || !inEngine() {
 			return nil
 		}
-		if ops[0]--; ops[0] < 0 {
-			ops = ops[1:]
+		if cuts[0].op--; cuts[0].op < 0 {
+			cuts = cuts[1:]
 			panic(errCut)
 		}
 		return nil
@@ -80,7 +80,7 @@ func panics(d *durabletest.Disk, ops []int) (left func() int) {
 	return func() int {
 		mu.Lock()
 		defer mu.Unlock()
-		return len(ops)
+		return len(cuts)
 	}
 }
 
@@ -100,8 +100,9 @@ func inEngine() bool {
 }
 
 var (
-	every   = flag.Int("every", 2, "cut at one of so many operations, each kind of cut at another one; 1 is at all of them")
-	cutSeed = flag.Uint64("cutseed", 1, "seed of what a power cut leaves and of where the first of two cuts comes")
+	every   = flag.Int("every", 1, "cut at one of so many operations")
+	seconds = flag.Int("seconds", 1, "second cuts by chance after each first one; 0 is at every operation, which takes hours")
+	cutSeed = flag.Uint64("cutseed", 1, "seed of what a power cut leaves and of where second cuts come")
 )
 
 // steps is the distance between two operations that are cut.
@@ -115,63 +116,83 @@ func steps() int {
 // The linked launcher (its site, its processes and their records, its engine, journal, store and feed) goes through an
 // update, a failing candidate and a rollback over a disk in memory, with real payloads, and is cut at every operation.
 func TestLauncherCutAtEveryOperation(t *testing.T) {
-	eachCut(t, []cutKind{power, launcher, engine}, func(m *machine, kind cutKind, first int, _ *rand.Rand) {
-		for k := first % steps(); m.trial(kind, k); k += steps() {
-		}
-	})
-}
-
-// The recovery from a cut is cut again, everywhere.
-func TestLauncherCutInRecovery(t *testing.T) {
-	eachCut(t, []cutKind{power, launcher}, func(m *machine, kind cutKind, _ int, rng *rand.Rand) {
-		first := rng.IntN(m.length)
-		for k := rng.IntN(4 * steps()); m.trial(kind, first, k); k += 4 * steps() {
-		}
-	})
-}
-
-func eachCut(t *testing.T, all []cutKind, do func(m *machine, kind cutKind, first int, rng *rand.Rand)) {
-	for i, c := range courses {
-		for _, kind := range all {
-			t.Run(c.name+"/"+kind.String(), func(t *testing.T) {
-				t.Parallel()
-				do(newMachine(t, c), kind, i+int(kind), rand.New(rand.NewPCG(*cutSeed, uint64(i)<<8|uint64(kind))))
-			})
-		}
+	for _, kind := range []cutKind{power, launcher, engine} {
+		eachCourse(t, kind.String(), func(m *machine, _ *rand.Rand) {
+			for k := 0; m.trial(cutAt{kind, k}) == 1; k += steps() {
+			}
+		})
 	}
 }
 
-// trial cuts at these operations, each of the life after the one before, and lets the last launcher bring the course to
-// its end. It says whether there was something to cut at the last one.
-func (m *machine) trial(kind cutKind, ops ...int) (reached bool) {
-	rng := rand.New(rand.NewPCG(*cutSeed<<32|uint64(kind), uint64(ops[0])<<32|uint64(ops[len(ops)-1])))
+// The recovery from every cut is cut again, in the same way or in another: what a launcher left unsynced when it died
+// is there for the next one, and gone after a power cut.
+func TestLauncherCutInRecovery(t *testing.T) {
+	for _, kinds := range [][2]cutKind{{power, power}, {power, launcher}, {launcher, power}, {launcher, launcher}, {engine, engine}} {
+		eachCourse(t, fmt.Sprintf("%v, %v", kinds[0], kinds[1]), func(m *machine, rng *rand.Rand) {
+			for k := 0; m.recovery(cutAt{kinds[0], k}, kinds[1], rng); k += steps() {
+			}
+		})
+	}
+}
+
+// recovery cuts once, and then again in what follows. It says whether there was something to cut.
+func (m *machine) recovery(first cutAt, kind cutKind, rng *rand.Rand) (reached bool) {
+	for range *seconds {
+		reached = m.trial(first, cutAt{kind, rng.IntN(max(m.length-first.op, 30))}) > 0
+	}
+	for second := 0; *seconds == 0 && m.trial(first, cutAt{kind, second}) == 2; second++ {
+		reached = true
+	}
+	return reached
+}
+
+func eachCourse(t *testing.T, name string, do func(m *machine, rng *rand.Rand)) {
+	for i, c := range courses {
+		t.Run(c.name+"/"+name, func(t *testing.T) {
+			t.Parallel()
+			do(newMachine(t, c), rand.New(rand.NewPCG(*cutSeed, uint64(i))))
+		})
+	}
+}
+
+// cutAt is a cut before an operation, counted from 0 and from the cut before it.
+type cutAt struct {
+	kind cutKind
+	op   int
+}
+
+// trial cuts the power, launchers or engines, and lets the last launcher bring the course to its end. It says how many
+// of the cuts came before that.
+func (m *machine) trial(cuts ...cutAt) (done int) {
+	first, last := cuts[0], cuts[len(cuts)-1]
+	rng := rand.New(rand.NewPCG(*cutSeed<<32|uint64(first.kind), uint64(first.op)<<32|uint64(last.op)))
 	how, seed := durabletest.Lost, rng.Uint64N(durabletest.Seeds) // to cut before an operation is to lose the answer of the one before
-	if kind == power && rng.IntN(2) == 0 {
+	if last.kind == power && rng.IntN(2) == 0 {
 		how = durabletest.Torn
 	}
 	defer func() {
 		if m.t.Failed() {
-			m.t.Fatalf("%v cut at %v (%v, seed %d), -cutseed %d:\n%s", kind, ops, how, seed, *cutSeed, m.story())
+			m.t.Fatalf("cut at %v (%v, seed %d), -cutseed %d:\n%s", cuts, how, seed, *cutSeed, m.story())
 		}
 	}()
 	defer m.lose()
 	m.install()
-	if kind == engine {
-		left := panics(m.disk, ops)
+	if first.kind == engine {
+		left := panics(m.disk, cuts)
 		m.settle()
-		return left() == 0
+		return len(cuts) - left()
 	}
-	for _, op := range ops {
-		m.disk.CutAt(op, how)
+	for i, c := range cuts {
+		m.disk.CutAt(c.op, how)
 		l := m.launch()
 		if !l.live() {
 			m.inspect(l)
-			return false
+			return i
 		}
-		m.fall(l, kind, seed)
+		m.fall(l, c.kind, seed)
 	}
 	m.settle()
-	return true
+	return len(cuts)
 }
 
 // settle lets a launcher bring the course to its end.

@@ -133,6 +133,7 @@ type life struct {
 	up    chan struct{} // closed when everything is there
 	cut   chan struct{} // closed at the cut
 	ended chan struct{} // closed when the engine is gone, or was never there
+	ctx   context.Context
 	stop  context.CancelFunc
 
 	ordered atomic.Bool // what the course begins with
@@ -149,7 +150,7 @@ func (m *machine) launch() *life {
 	})
 	l.service = &service{cfg: m.cfg, log: slog.New(listener{l}), level: new(slog.LevelVar), disk: m.disk, began: time.Now()}
 	ctx, stop := context.WithCancel(context.Background())
-	l.stop = stop
+	l.ctx, l.stop = ctx, stop
 	go func() {
 		defer close(l.ended)
 		if err := l.prepare(ctx); err != nil {
@@ -206,7 +207,7 @@ func (l *life) atRest() bool {
 	}
 	if l.m.rollback && st.Good[0].Number == l.m.good[0] && l.ordered.CompareAndSwap(false, true) {
 		go func() { // the answer of a launcher that dies does not come, and that of an engine which panics is an error
-			err := l.engine.Order(context.Background(), updater.Order{Kind: updater.OrderRollback, Leaves: st.Good[0].Digest})
+			err := l.engine.Order(l.ctx, updater.Order{Kind: updater.OrderRollback, Leaves: st.Good[0].Digest})
 			l.ordered.Store(err == nil)
 		}()
 	}
@@ -329,4 +330,24 @@ func (m *machine) lose() {
 			_, _ = syscall.Wait4(pid, nil, 0, nil) // ECHILD: it is somebody else's to reap
 		}
 	}
+	for limit := time.Now().Add(cutLimit); exiting(); time.Sleep(time.Millisecond) {
+		if time.Now().After(limit) {
+			m.t.Fatal("a process does not end")
+		}
+	}
+}
+
+// exiting says whether a child of ours, of any machine, is on its way out: it has no memory any more, and so no
+// environment that says whose it is, but still its descriptors, and with them the port perhaps.
+func exiting() bool {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		stat, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
+		_, rest, _ := bytes.Cut(stat, []byte(") ")) // no program of ours has a bracket in its name
+		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if f := bytes.Fields(rest); len(f) > 1 && string(f[0]) != "Z" && string(f[1]) == strconv.Itoa(os.Getpid()) && err == nil && len(env) == 0 {
+			return true
+		}
+	}
+	return false
 }

@@ -20,7 +20,7 @@ type counted struct {
 	stats wire.Stats
 }
 
-// desk hears m ask for the lease and looks at it now and then, for as long as its process lives.
+// desk hears m ask for the lease and looks at it now and then, for as long as its process and the site live.
 func (s *site) desk(m *member) {
 	m.count(m.proc.Began(), wire.Stats{})
 	look := time.NewTicker(lookEvery)
@@ -28,6 +28,8 @@ func (s *site) desk(m *member) {
 	for {
 		select {
 		case <-m.proc.Done():
+			return
+		case <-s.life.Done():
 			return
 		case <-m.proc.Wants():
 			s.wanted(m)

@@ -58,7 +58,11 @@ func (s *site) watch(m *member) {
 
 // await waits for the end of m's process, enters it in the books and wakes the keeper.
 func (s *site) await(m *member) {
-	<-m.proc.Done()
+	select {
+	case <-m.proc.Done():
+	case <-s.life.Done(): // a closed site looks after nobody
+		return
+	}
 	exit := m.proc.Exit()
 	ev := s.evidence(m, exit.String())
 	s.mu.Lock()
