@@ -111,11 +111,10 @@ func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.open()
-	if err != nil {
-		return nil, err
-	}
-	defer w.close()
+	return a.held(func(w *workspace) (answer, error) { return w.add(ctx, add, share, files) })
+}
+
+func (w *workspace) add(ctx context.Context, add addition, share int, files []binary) (answer, error) {
 	add.channel = cmp.Or(add.channel, w.product.Channels[0])
 	if err := w.product.channel(add.channel); err != nil {
 		return nil, err

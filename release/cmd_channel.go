@@ -26,12 +26,7 @@ func (a *app) promoteCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.promote(ctx, args[0], from, to, share)
+			return a.held(func(w *workspace) (answer, error) { return w.promote(ctx, args[0], from, to, share) })
 		}),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "channel that has the version")
@@ -138,12 +133,7 @@ func (a *app) yankCommand() *cobra.Command {
 			if reason == "" || len(reason) > reasonLimit || strings.ContainsFunc(reason, unicode.IsControl) || !utf8.ValidString(reason) {
 				return nil, usage("--reason: one line that tells operators why, at most %s", size(reasonLimit))
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.yank(ctx, args[0], reason, channels)
+			return a.held(func(w *workspace) (answer, error) { return w.yank(ctx, args[0], reason, channels) })
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the operators who will read it (one line)")
