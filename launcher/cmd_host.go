@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -143,9 +144,26 @@ func (a *app) uninstallCmd() *cobra.Command {
 			}
 			steps = append(steps, step)
 		}
+		if err := undone(steps); err != nil {
+			return stepsAnswer{Steps: steps}, err
+		}
 		return stepsAnswer{steps, "uninstalled"}, nil
 	})
 	return cmd
+}
+
+// undone names the steps that left something to be mended.
+func undone(steps []host.Step) error {
+	var names []string
+	for _, s := range steps {
+		if s.Bad() {
+			names = append(names, s.Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return exit(control.NotPrepared, "not done: %s; mend what stands there and run it again", strings.Join(names, ", "))
 }
 
 // stepsAnswer is what was done, line by line.

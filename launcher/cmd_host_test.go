@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -40,6 +43,30 @@ func TestStepsAreMarkedWhenTheyAreNotAsWanted(t *testing.T) {
 	}, Text: "installed"}.text(&b, time.Time{})
 	if got, want := b.String(), "  service x: created\n! recovery: not kept: is \"none\", should be \"restart\"\n1 step not as wanted, marked with !\ninstalled\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A step that fails is named, what can be done beside it is done, and a script is told.
+func TestUninstallSaysWhatItCouldNotDo(t *testing.T) {
+	if runtime.GOOS == "windows" && !host.Privileged() {
+		t.Skip("only an administrator may ask the service control manager of Windows")
+	}
+	dir, config := install(t)
+	ours, theirs := filepath.Join(dir, "state", "host-id"), filepath.Join(dir, "state", "somebody's")
+	write(t, ours, "x")
+	write(t, theirs, "x")
+	code, out, errs := cli(t, config, "uninstall", "--purge")
+	if code != control.NotPrepared || !strings.Contains(out, "! state folder: failed") || strings.Contains(out, "uninstalled") || !strings.Contains(errs, "not done: state folder;") {
+		t.Errorf("exit code %d\n%s%s", code, out, errs)
+	}
+	if _, err := os.Stat(ours); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("what could be removed is still there: %v", err)
+	}
+	if err := os.Remove(theirs); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, errs := cli(t, config, "uninstall", "--purge"); code != control.OK || !strings.Contains(out, "uninstalled") {
+		t.Errorf("again: exit code %d\n%s%s", code, out, errs)
 	}
 }
 

@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/wire"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/self"
 	"github.com/turnstone-go/turnstone/manifest"
 	"github.com/turnstone-go/turnstone/updater"
 	"github.com/turnstone-go/turnstone/updater/fetch"
+	"github.com/turnstone-go/turnstone/updater/policy"
 )
 
 // Only the service counts as a start of a launcher on trial, whatever flags stand before its verb.
@@ -88,5 +90,18 @@ func TestOneLineForPayloadAndLauncher(t *testing.T) {
 	r := openRenewal(s)
 	if r.feed == nil || r.feed.source.Repository != s.feed.source.Repository {
 		t.Errorf("the launcher has a line of its own: %+v", r.feed)
+	}
+}
+
+// The next launcher is asked whether it speaks with the payload that runs, and with none where that is not on the wire.
+func TestNextLauncherIsHeldToThePayload(t *testing.T) {
+	for kind, want := range map[string]int{"sdk": wire.Protocol, "plain": 0, "activation": 0} {
+		dir := t.TempDir()
+		cfg := Config{State: StateConfig{Dir: dir}, Payload: PayloadConfig{Kind: kind}}
+		r := &renewal{folder: launchers(dir), sv: &service{cfg: cfg, disk: durable.OS(), site: &site{cfg: cfg}, engine: &updater.Updater{}}}
+		f, err := r.facts(policy.Offers{}, false)
+		if err != nil || !f.Host.Launchers || f.Host.Protocol != want {
+			t.Errorf("%s: %+v, %v", kind, f.Host, err)
+		}
 	}
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/minio/selfupdate"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
-	"github.com/turnstone-go/turnstone/internal/wire"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
 	"github.com/turnstone-go/turnstone/launcher/self"
@@ -221,7 +220,7 @@ func (r *renewal) facts(offers policy.Offers, ordered bool) (policy.Facts, error
 		st.Want = &journal.Want{Now: true}
 	}
 	return policy.Facts{State: st, HighWater: rec.HighWater, Now: time.Now(), Offers: offers,
-		Host: policy.Host{ID: id, Protocol: wire.Protocol}}, nil
+		Host: policy.Host{ID: id, Protocol: r.sv.site.protocol(), Launchers: true}}, nil
 }
 
 // install fetches and verifies a launcher and puts it on trial.

@@ -113,3 +113,18 @@ func (s *site) Busy() (reason string, until time.Time) {
 	}
 	return "", time.Time{}
 }
+
+// protocol is what the serving payload speaks, which the next launcher takes over; 0 if it is not on the wire. One that
+// has not connected yet speaks what this launcher does, or it will not be heard.
+func (s *site) protocol() int {
+	if s.cfg.Payload.Kind != "sdk" {
+		return 0
+	}
+	s.mu.Lock()
+	v := s.serving
+	s.mu.Unlock()
+	if m := s.living(v); m != nil && m.proc.Protocol() != 0 {
+		return m.proc.Protocol()
+	}
+	return wire.Protocol
+}

@@ -172,7 +172,7 @@ func (r Release) Check() error {
 	case len(r.Notes) > maxNotesBytes:
 		return fmt.Errorf("%w: notes of %d bytes, at most %d allowed", ErrDocument, len(r.Notes), maxNotesBytes)
 	case r.Protocol.Min < 1 || r.Protocol.Max < r.Protocol.Min || r.Protocol.Max > maxProtocol:
-		return fmt.Errorf("%w: protocol range %d to %d", ErrDocument, r.Protocol.Min, r.Protocol.Max)
+		return fmt.Errorf("%w: protocol range %d to %d: from 1 to %d, the lower one first", ErrDocument, r.Protocol.Min, r.Protocol.Max, maxProtocol)
 	case len(r.Artifacts) < 1 || len(r.Artifacts) > maxArtifacts:
 		return fmt.Errorf("%w: %d artifacts, 1 to %d allowed", ErrDocument, len(r.Artifacts), maxArtifacts)
 	}
@@ -201,9 +201,9 @@ func comparePlatforms(a, b Artifact) int {
 func (a Artifact) check() error {
 	switch {
 	case !platformRule.MatchString(a.OS) || !platformRule.MatchString(a.Arch):
-		return fmt.Errorf("%w: platform %q/%q", ErrDocument, a.OS, a.Arch)
+		return fmt.Errorf("%w: platform %q/%q: use lower-case letters and digits, at most 32 of each", ErrDocument, a.OS, a.Arch)
 	case len(a.Name) > maxNameBytes || !fileRule.MatchString(a.Name) || archive.CheckPath(a.Name) != nil:
-		return fmt.Errorf("%w: file name %q", ErrDocument, a.Name)
+		return fmt.Errorf("%w: file name %q: use letters, digits and inner dots, hyphens and underscores, at most %d, and no name of a device", ErrDocument, a.Name, maxNameBytes)
 	case a.SizeBytes < 1 || a.SizeBytes > maxArtifactBytes:
 		return fmt.Errorf("%w: size of %d bytes, 1 to %d allowed", ErrDocument, a.SizeBytes, int64(maxArtifactBytes))
 	case !digestRule.MatchString(a.SHA256):

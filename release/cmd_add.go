@@ -98,7 +98,7 @@ func (a added) text(w io.Writer) {
 
 func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err := manifest.CheckVersion(add.version); err != nil {
-		return nil, usage("%w", err)
+		return nil, misgiven("", err)
 	}
 	share, err := parseShare(add.share)
 	if err != nil {
@@ -111,11 +111,10 @@ func (a *app) add(ctx context.Context, add addition) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.open()
-	if err != nil {
-		return nil, err
-	}
-	defer w.close()
+	return a.held(func(w *workspace) (answer, error) { return w.add(ctx, add, share, files) })
+}
+
+func (w *workspace) add(ctx context.Context, add addition, share int, files []binary) (answer, error) {
 	add.channel = cmp.Or(add.channel, w.product.Channels[0])
 	if err := w.product.channel(add.channel); err != nil {
 		return nil, err
@@ -243,9 +242,13 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 		return nil, err
 	}
 	if err := release.Check(); err != nil {
-		return nil, usage("%w", err)
+		return nil, misgiven("", err)
 	}
-	if err := offer(set, to.channel, release, release.Bytes(), to.share); err != nil {
+	err = offer(set, to.channel, release, release.Bytes(), to.share)
+	if errors.Is(err, manifest.ErrLeap) && to.epoch != 0 {
+		return nil, usage("--epoch %d: too far above the last one, since hosts follow steps of at most 2^32: give a lower one", to.epoch)
+	}
+	if err != nil {
 		return nil, err
 	}
 	missing, err := w.renewAndCommit(ctx, set, []string{to.channel})

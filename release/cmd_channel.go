@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -24,12 +26,7 @@ func (a *app) promoteCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.promote(ctx, args[0], from, to, share)
+			return a.held(func(w *workspace) (answer, error) { return w.promote(ctx, args[0], from, to, share) })
 		}),
 	}
 	cmd.Flags().StringVar(&from, "from", "", "channel that has the version")
@@ -119,6 +116,8 @@ func versions(set *manifest.Set, channel string) string {
 	return strings.Join(list[:min(len(list), 10)], ", ")
 }
 
+const reasonLimit = 1 << 10
+
 func (a *app) yankCommand() *cobra.Command {
 	var reason string
 	var channels []string
@@ -131,15 +130,10 @@ func (a *app) yankCommand() *cobra.Command {
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
 			reason = strings.TrimSpace(reason)
-			if reason == "" || strings.ContainsAny(reason, "\r\n") {
-				return nil, usage("--reason: one line that tells operators why")
+			if reason == "" || len(reason) > reasonLimit || strings.ContainsFunc(reason, unicode.IsControl) || !utf8.ValidString(reason) {
+				return nil, usage("--reason: one line that tells operators why, at most %s", size(reasonLimit))
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.yank(ctx, args[0], reason, channels)
+			return a.held(func(w *workspace) (answer, error) { return w.yank(ctx, args[0], reason, channels) })
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the operators who will read it (one line)")

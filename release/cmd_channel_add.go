@@ -37,12 +37,7 @@ func (a *app) channelAddCommand() *cobra.Command {
 			if err := o.check(); err != nil {
 				return nil, err
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.addChannel(ctx, args[0], o)
+			return a.held(func(w *workspace) (answer, error) { return w.addChannel(ctx, args[0], o) })
 		}),
 	}
 	o.flags(cmd)

@@ -22,12 +22,7 @@ func (a *app) keysCommand() *cobra.Command {
 			"read or that cannot be read is reported with what to do (exit 13).\n\n" + exitHelp(codeOK, codeFailed, codeUsage, codePreflight),
 		Args: cobra.NoArgs,
 		RunE: a.runE(func(ctx context.Context, _ []string) (answer, error) {
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.listKeys(ctx)
+			return a.held(func(w *workspace) (answer, error) { return w.listKeys(ctx) })
 		}),
 	}
 	cmd.AddCommand(a.keysAddCommand(), a.keysRemoveCommand(), a.keysReplaceCommand(), a.keysThresholdCommand(),

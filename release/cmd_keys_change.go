@@ -55,19 +55,16 @@ func (a *app) alter(alt *alteration, do func(w *workspace, ctx context.Context, 
 		if err := alt.origin.check(); err != nil {
 			return nil, err
 		}
-		w, err := a.open()
-		if err != nil {
-			return nil, err
-		}
-		defer w.close()
-		set, err := w.load(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if err := alt.resolve(w.product, args[0]); err != nil {
-			return nil, err
-		}
-		return do(w, ctx, set, *alt)
+		return a.held(func(w *workspace) (answer, error) {
+			set, err := w.load(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if err := alt.resolve(w.product, args[0]); err != nil {
+				return nil, err
+			}
+			return do(w, ctx, set, *alt)
+		})
 	})
 }
 

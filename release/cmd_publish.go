@@ -37,12 +37,7 @@ func (a *app) publishCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.publish(ctx, dst, to)
+			return a.held(func(w *workspace) (answer, error) { return w.publish(ctx, dst, to) })
 		}),
 	}
 	cmd.Flags().StringVar(&to, "to", "", "where to: dir:PATH or s3:BUCKET/PREFIX?endpoint=URL&region=NAME")

@@ -31,12 +31,7 @@ func (a *app) rolloutCommand() *cobra.Command {
 			if err != nil {
 				return nil, err
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.rollout(ctx, args[0], share, channels)
+			return a.held(func(w *workspace) (answer, error) { return w.rollout(ctx, args[0], share, channels) })
 		}),
 	}
 	cmd.Flags().StringVar(&text, "share", "", "share of the hosts: 0% to 100%, at most two digits after the point")
@@ -119,12 +114,7 @@ func (a *app) floorCommand() *cobra.Command {
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			return w.floor(ctx, args[0], channels)
+			return a.held(func(w *workspace) (answer, error) { return w.floor(ctx, args[0], channels) })
 		}),
 	}
 	cmd.Flags().StringArrayVar(&channels, "channel", nil, "only in this channel; may be given several times")

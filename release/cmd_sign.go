@@ -41,15 +41,12 @@ func (a *app) signCommand() *cobra.Command {
 			if s.files = args; len(s.files) > 0 && len(s.roles) > 0 {
 				return a.signFiles(s)
 			}
-			w, err := a.open()
-			if err != nil {
-				return nil, err
-			}
-			defer w.close()
-			if s.discard {
-				return w.dropDraft(ctx)
-			}
-			return w.signDraft(ctx, s)
+			return a.held(func(w *workspace) (answer, error) {
+				if s.discard {
+					return w.dropDraft(ctx)
+				}
+				return w.signDraft(ctx, s)
+			})
 		}),
 	}
 	cmd.Flags().StringArrayVar(&s.roles, "role", nil, "role to renew: root, targets, snapshot, timestamp or a channel; may be given several times")

@@ -165,6 +165,11 @@ func (a *app) anchor(v *verification) ([]byte, error) {
 			v.root = filepath.Join(w.path, "repo", "metadata", "1.root.json")
 		}
 	}
+	for _, name := range append([]string{v.product}, v.channels...) {
+		if err := manifest.CheckName(name); err != nil {
+			return nil, misgiven("--product, --channel: ", err)
+		}
+	}
 	root, err := durable.ReadFile(w.disk, v.root, fileLimit)
 	if err != nil {
 		return nil, usage("trusted root: %w", err)

@@ -32,7 +32,7 @@ func TestEpochsSpentByAThief(t *testing.T) {
 
 	program := b.build("1.0.1", "linux_amd64", "program 1.0.1")
 	contains(t, b.must(codeUsage, "add", "1.0.1", program, "--epoch", "1").err, "2 is the next")
-	contains(t, b.must(codeVerify, "add", "1.0.1", program, "--epoch", "9007199254740991").err, "too far above")
+	contains(t, b.must(codeUsage, "add", "1.0.1", program, "--epoch", "9007199254740991").err, "too far above")
 	for _, role := range []string{"stable", "snapshot", "timestamp"} {
 		b.must(0, "keys", "replace", role)
 	}

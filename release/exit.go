@@ -43,6 +43,11 @@ func usage(format string, args ...any) error {
 	return &exitError{codeUsage, fmt.Errorf(format, args...)}
 }
 
+// misgiven is usage for what a rule of documents says of a thing that was given: nobody has published it yet.
+func misgiven(what string, err error) error {
+	return usage("%s%s", what, strings.Replace(err.Error(), manifest.ErrDocument.Error()+": ", "", 1))
+}
+
 func nothing(format string, args ...any) error {
 	return &exitError{codeNothing, fmt.Errorf(format, args...)}
 }

@@ -60,14 +60,14 @@ func (p product) check() error {
 		return usage("%s: schema is %d: this program knows 1 only, use a newer one", productFile, p.Schema)
 	}
 	if err := manifest.CheckName(p.Name); err != nil {
-		return usage("product: %w", err)
+		return misgiven("product: ", err)
 	}
 	if len(p.Channels) == 0 || len(p.Channels) > maxChannels {
 		return usage("%s: a product has 1 to %d channels", productFile, maxChannels)
 	}
 	for i, c := range p.Channels {
 		if err := manifest.CheckName(c); err != nil {
-			return usage("channel: %w", err)
+			return misgiven("channel: ", err)
 		}
 		if c == artifactRole {
 			return usage("channel %q: its key file would be the one that signs artifacts, choose another name", c)

@@ -25,6 +25,11 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 	if err := os.WriteFile(noArchive, []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
+	odd := filepath.Join(b.dist, "agent+odd")
+	if err := os.WriteFile(odd, []byte("x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	published, root := filepath.Join(b.dir, "repo"), filepath.Join(b.dir, "repo", "metadata", "1.root.json")
 	for _, c := range []struct{ args, says string }{
 		{"frobnicate", "unknown command"},
 		{"add", "requires at least 1 arg"},
@@ -43,6 +48,11 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"add 1.0.0 --platform linux/amd64=" + noArchive + " --main app", "not an archive that can be a release"},
 		{"add 1.0.0 " + program + " --channel nightly", "it has beta, stable"},
 		{"add 1.0.0 " + program + " --protocol-min 5", "protocol range"},
+		{"add 1.0.0 " + program + " --protocol-max 9999999", "from 1 to 1048576"},
+		{"add 1.0.0 " + program + " --epoch 9999999999999999999", "must be between 1 and"},
+		{"add 1.0.0 " + program + " --epoch 9999999999", "give a lower one"},
+		{"add 1.0.0 --platform " + strings.Repeat("linux", 7) + "/amd64=" + plain, "at most 32"},
+		{"add 1.0.0 --platform linux/amd64=" + odd, "use letters, digits"},
 		{"add 1.0.0 " + program + " --colour", "unknown flag"},
 		{"publish", "required flag"},
 		{"publish --to ftp:x", "dir:PATH"},
@@ -56,12 +66,19 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"add 1.0.0 " + program + " --share 5", "write it as 25%"},
 		{"yank 1.0.0", "required flag"},
 		{"yank 1.0.0 --reason=", "one line"},
+		{"yank 1.0.0 --reason=a\x01b", "one line"},
+		{"yank 1.0.0 --reason=" + strings.Repeat("a", 1025), "at most 1.0 KiB"},
 		{"sign --role nobody", "no role"},
 		{"verify /nowhere", "no folder and no URL"},
+		{"verify " + published + " --root " + root + " --product Bad_Name --channel stable", "lower-case"},
+		{"verify " + published + " --root " + root + " --product agent --channel Bad_Name", "lower-case"},
+		{"mirror " + published + " " + b.public + " --root " + root + " --product Bad_Name --channel stable", "lower-case"},
+		{"bundle x.tsb --from " + published + " --root " + root + " --product Bad_Name --channel stable", "lower-case"},
 		{"serve /nowhere", "release publish"},
 		{"serve . --addr 0.0.0.0:0", "loopback"},
 		{"serve . --throttle fast", "bytes per second"},
 		{"init Agent", "lower-case"},
+		{"init agent --channel Bad_Name", "lower-case"},
 		{"init agent --channel root", "TUF role"},
 		{"init agent --channel artifact", "another name"},
 		{"init agent --channel a --channel a", "twice"},
@@ -86,6 +103,9 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 	} {
 		got := b.must(codeUsage, strings.Fields(c.args)...)
 		contains(t, got.err, c.says)
+		if strings.Contains(got.err, "verification failed") {
+			t.Errorf("release %s: what was given is spoken of as something published: %s", c.args, got.err)
+		}
 		b.must(codeUsage, append(strings.Fields(c.args), "--json")...).result(t, nil)
 	}
 	contains(t, must(t, 2, "keys", "--dir", t.TempDir()).err, "release init")

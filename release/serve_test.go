@@ -43,6 +43,9 @@ func TestServe(t *testing.T) {
 	b := newBench(t)
 	b.add("1.0.0")
 	b.publish()
+	if err := os.WriteFile(filepath.Join(b.public, ".hidden"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	server := program(t, "serve", b.public, "--json", "--throttle", "2M")
 	out, err := server.StdoutPipe()
 	if err != nil {
@@ -63,13 +66,13 @@ func TestServe(t *testing.T) {
 	if got := b.verify(e.Result.URL); got.versions("stable") != "1.0.0" || got.Artifacts != 1 {
 		t.Errorf("over HTTP: %+v", got)
 	}
-	response, err := http.Get(e.Result.URL + "/.publish.lock")
+	response, err := http.Get(e.Result.URL + "/.hidden")
 	if err != nil {
 		t.Fatal(err)
 	}
 	response.Body.Close()
 	if response.StatusCode != http.StatusNotFound {
-		t.Errorf("the lock file is shown: %s", response.Status)
+		t.Errorf("a hidden file is shown: %s", response.Status)
 	}
 	if err := server.Process.Signal(os.Interrupt); runtime.GOOS == "windows" {
 		t.Logf("its end is not tested: Go sends no interrupt to a process on Windows: %v", err)

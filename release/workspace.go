@@ -45,6 +45,16 @@ func (a *app) open() (*workspace, error) {
 	return w, w.hold()
 }
 
+// held does work with the product, whose folder is locked meanwhile.
+func (a *app) held(do func(*workspace) (answer, error)) (answer, error) {
+	w, err := a.open()
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	return do(w)
+}
+
 func (a *app) workspace() *workspace {
 	disk, path := durable.OS(), a.dir
 	ctx := a.ctx

@@ -37,6 +37,16 @@ func Lock(name string) (*LockFile, error) {
 	return &LockFile{f}, nil
 }
 
+// LockDir takes the lock of a directory as Lock does that of a file, and leaves nothing behind in it, however the
+// process ends. On Windows, where a directory cannot be locked, a hidden file is in it meanwhile.
+func LockDir(name string) (*LockFile, error) {
+	f, err := lockDir(name)
+	if err != nil {
+		return nil, fmt.Errorf("lock %s: %w", name, err)
+	}
+	return &LockFile{f}, nil
+}
+
 // holder is " (held by process N)", or empty if the file does not say.
 func holder(f *os.File) string {
 	var b [20]byte

@@ -18,35 +18,43 @@ import (
 
 // The test binary is also the other process: $DURABLE_TEST says what it does with the lock of $DURABLE_DIR.
 func TestMain(m *testing.M) {
-	lock := filepath.Join(os.Getenv("DURABLE_DIR"), "lock")
-	switch os.Getenv("DURABLE_TEST") {
-	case "hold":
-		_, err := durable.Lock(lock)
+	dir := os.Getenv("DURABLE_DIR")
+	switch what := os.Getenv("DURABLE_TEST"); what {
+	case "hold", "hold dir":
+		_, err := take(what, dir)
 		fmt.Println(err)
 		_, _ = io.Copy(io.Discard, os.Stdin) // until killed
 		os.Exit(0)
-	case "count":
+	case "count", "count dir":
 		for range 50 {
-			count(lock)
+			count(what, dir)
 		}
 		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
 
-// count adds one to a file in a way that two at once would tear.
-func count(lock string) {
-	l, err := durable.Lock(lock)
+// take takes the lock of a folder, or that of a file in it.
+func take(what, dir string) (*durable.LockFile, error) {
+	if strings.HasSuffix(what, " dir") {
+		return durable.LockDir(dir)
+	}
+	return durable.Lock(filepath.Join(dir, "lock"))
+}
+
+// count adds one to a file beside dir in a way that two at once would tear.
+func count(what, dir string) {
+	l, err := take(what, dir)
 	for errors.Is(err, durable.ErrLocked) {
 		time.Sleep(time.Millisecond) // a pause between attempts
-		l, err = durable.Lock(lock)
+		l, err = take(what, dir)
 	}
 	if err != nil {
 		panic(err)
 	}
-	b, _ := os.ReadFile(lock + ".n")
+	b, _ := os.ReadFile(dir + ".n")
 	n, _ := strconv.Atoi(string(b))
-	if err := os.WriteFile(lock+".n", []byte(strconv.Itoa(n+1)), 0o600); err != nil {
+	if err := os.WriteFile(dir+".n", []byte(strconv.Itoa(n+1)), 0o600); err != nil {
 		panic(err)
 	}
 	if err := l.Close(); err != nil {
@@ -63,33 +71,45 @@ func other(t *testing.T, what, dir string) *exec.Cmd {
 	return cmd
 }
 
-func TestLockEndsWithItsProcess(t *testing.T) {
-	dir := t.TempDir()
-	cmd := other(t, "hold", dir)
+// holding is another process that has taken a lock.
+func holding(t *testing.T, what, dir string) *exec.Cmd {
+	cmd := other(t, what, dir)
 	stdin, err := cmd.StdinPipe()
 	must(t, err)
-	defer stdin.Close()
+	t.Cleanup(func() { stdin.Close() })
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "<nil>\n" {
 		t.Fatalf("the other process: %q, %v", line, err)
 	}
-	_, err = durable.Lock(filepath.Join(dir, "lock"))
-	if !errors.Is(err, durable.ErrLocked) || !strings.Contains(err.Error(), fmt.Sprintf("process %d)", cmd.Process.Pid)) {
+	return cmd
+}
+
+func TestLockEndsWithItsProcess(t *testing.T) {
+	for _, what := range []string{"hold", "hold dir"} {
+		t.Run(what, func(t *testing.T) { lockEndsWithItsProcess(t, what) })
+	}
+}
+
+func lockEndsWithItsProcess(t *testing.T, what string) {
+	dir := t.TempDir()
+	cmd := holding(t, what, dir)
+	_, err := take(what, dir)
+	if !errors.Is(err, durable.ErrLocked) || what == "hold" && !strings.Contains(err.Error(), fmt.Sprintf("process %d)", cmd.Process.Pid)) {
 		t.Errorf("locked twice, or the holder is not named: %v", err)
 	}
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // "signal: killed"
-	l, err := durable.Lock(filepath.Join(dir, "lock"))
+	l, err := take(what, dir)
 	if err != nil {
 		t.Fatalf("the lock outlived its process: %v", err)
 	}
-	if _, err := durable.Lock(filepath.Join(dir, "lock")); !errors.Is(err, durable.ErrLocked) {
+	if _, err := take(what, dir); !errors.Is(err, durable.ErrLocked) {
 		t.Errorf("locked twice in one process: %v", err)
 	}
 	must(t, l.Close())
-	l, err = durable.Lock(filepath.Join(dir, "lock"))
+	l, err = take(what, dir)
 	if err != nil {
 		t.Fatalf("closed, and still locked: %v", err)
 	}
@@ -97,10 +117,17 @@ func TestLockEndsWithItsProcess(t *testing.T) {
 }
 
 func TestLockAmongProcesses(t *testing.T) {
-	dir := t.TempDir()
+	for _, what := range []string{"count", "count dir"} {
+		t.Run(what, func(t *testing.T) { lockAmongProcesses(t, what) })
+	}
+}
+
+func lockAmongProcesses(t *testing.T, what string) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	must(t, os.Mkdir(dir, 0o755))
 	var cmds []*exec.Cmd
 	for range 6 {
-		cmd := other(t, "count", dir)
+		cmd := other(t, what, dir)
 		must(t, cmd.Start())
 		cmds = append(cmds, cmd)
 	}
@@ -109,9 +136,24 @@ func TestLockAmongProcesses(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	b, err := os.ReadFile(filepath.Join(dir, "lock.n"))
+	b, err := os.ReadFile(dir + ".n")
 	if err != nil || string(b) != "300" {
 		t.Errorf("counted %s of 300: two held the lock at once (%v)", b, err)
+	}
+}
+
+// What is locked may be what everybody is shown: nothing of the lock stays in it, though its process is killed.
+func TestLockDirLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	l, err := durable.LockDir(dir)
+	must(t, err)
+	must(t, durable.OS().SyncDir(dir))
+	must(t, l.Close())
+	cmd := holding(t, "hold dir", dir)
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // "signal: killed"
+	if list, err := os.ReadDir(dir); err != nil || len(list) > 0 {
+		t.Errorf("left in the folder: %v, %v", list, err)
 	}
 }
 

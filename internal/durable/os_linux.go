@@ -44,6 +44,19 @@ func lock(f *os.File) error {
 	return locked
 }
 
+// lockDir locks the directory itself: there is no file that a second one could wait for while the first removes it.
+func lockDir(name string) (*os.File, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(f); err != nil {
+		_ = f.Close() // only opened
+		return nil, err
+	}
+	return f, nil
+}
+
 // unlock frees the lock at once. Closing alone would not while a child that another goroutine is starting
 // still shares the descriptor, which it does from its fork to its exec.
 func unlock(f *os.File) error {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"slices"
 	"unsafe"
 
@@ -57,6 +58,36 @@ func lock(f *os.File) error {
 		return ErrLocked
 	}
 	return locked
+}
+
+// dirLock is the file that lockDir has in a directory, for as long as it is locked.
+const dirLock = ".dir.lock"
+
+// lockDir opens a file that no other may write meanwhile, and that Windows removes with the handle, by death too.
+// LockFileEx refuses directories, and to open one for itself would keep readers and SyncDir out. Who comes while the
+// file is being removed is refused as who has no right to it is, and tries again.
+// https://learn.microsoft.com/windows/win32/api/fileapi/nf-fileapi-createfilew (FILE_FLAG_DELETE_ON_CLOSE)
+func lockDir(name string) (*os.File, error) {
+	file := filepath.Join(name, dirLock)
+	path, err := windows.UTF16PtrFromString(file)
+	if err != nil {
+		return nil, err
+	}
+	var h windows.Handle
+	refused := func(err error) bool { return errors.Is(err, windows.ERROR_ACCESS_DENIED) }
+	err = retry(openPatience, refused, func() (err error) {
+		h, err = windows.CreateFile(path, windows.GENERIC_WRITE|windows.DELETE,
+			windows.FILE_SHARE_READ|windows.FILE_SHARE_DELETE, nil, windows.OPEN_ALWAYS,
+			windows.FILE_ATTRIBUTE_HIDDEN|windows.FILE_FLAG_DELETE_ON_CLOSE, 0)
+		return err
+	})
+	if errors.Is(err, windows.ERROR_SHARING_VIOLATION) {
+		return nil, ErrLocked
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	return os.NewFile(uintptr(h), file), nil
 }
 
 // unlock has nothing to do: handles are not inherited unless that is asked for, so closing frees the lock.

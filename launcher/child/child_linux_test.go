@@ -105,6 +105,9 @@ func TestReadyByWire(t *testing.T) {
 	if health := ready(t, p); health != "127.0.0.1:4567" {
 		t.Errorf("health address %q", health)
 	}
+	if got := p.Protocol(); got != wire.Protocol {
+		t.Errorf("it said protocol %d, and %d is known", wire.Protocol, got)
+	}
 	if got := p.Stats().Requests; got != 42 {
 		t.Errorf("requests %d, want 42", got)
 	}

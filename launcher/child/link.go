@@ -188,7 +188,7 @@ func (h *Host) greet(l *link, m wire.Message) error {
 	}
 	p.mu.Lock()
 	old, first := p.link, !p.linked
-	p.link, p.linked, p.fence = l, true, m.Fence
+	p.link, p.linked, p.protocol, p.fence = l, true, m.Protocol, m.Fence
 	if first {
 		close(p.found)
 	}

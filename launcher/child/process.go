@@ -47,6 +47,7 @@ type Process struct {
 	busyEnd  time.Time
 	deadline time.Time     // of Ready; zero is none
 	moved    chan struct{} // closed and replaced when deadline changes
+	protocol int
 	fence    uint64
 	links    map[*link]bool
 	link     *link // the one that said Hello last
@@ -203,6 +204,13 @@ func (p *Process) Busy() *wire.Busy {
 
 // Wants receives each time the program begins to wait for the lease.
 func (p *Process) Wants() <-chan struct{} { return p.wants }
+
+// Protocol is what the program said that it speaks when it connected, 0 before that and of one that is not on the wire.
+func (p *Process) Protocol() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.protocol
+}
 
 // Fence is the fencing number of the lease that the program holds: as it said when it connected (an adopted
 // one keeps its lease while no launcher runs), or as granted since; 0 if it holds none.

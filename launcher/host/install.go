@@ -107,6 +107,11 @@ type Step struct {
 // Bad says whether the step leaves something to be mended.
 func (s Step) Bad() bool { return s.Result == Failed || s.Result == NotKept || s.Result == Differs }
 
+func (s Step) failed(err error) Step {
+	s.Result, s.Err = Failed, err.Error()
+	return s
+}
+
 // String is the step as a line.
 func (s Step) String() string {
 	text := s.Name + ": " + string(s.Result)
@@ -146,7 +151,8 @@ func Inspect(ctx context.Context, s Spec) ([]Step, error) {
 
 // Uninstall stops the service, waits for its end, and takes out all that Install registered. The state folder
 // stays, but nothing outside needs it any more: where a self-update made the launcher a link into it, the file
-// itself takes the link's place.
+// itself takes the link's place. A step that fails is reported and the rest is done; the error is for the right that
+// is missing, and then nothing was.
 func Uninstall(ctx context.Context, name, state string) ([]Step, error) {
 	return uninstall(ctx, name, state)
 }

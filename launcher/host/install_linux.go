@@ -211,11 +211,11 @@ func (d systemd) unregister(ctx context.Context, name string) ([]Step, error) {
 	if !d.root {
 		return nil, ErrPrivilege
 	}
-	steps := []Step{d.step(ctx, "stop", "disable", "--now", name+".service")}
+	stop, unit := d.step(ctx, "stop", "disable", "--now", name+".service"), Step{Name: "unit " + file, Result: Removed}
 	if err := os.Remove(file); err != nil {
-		return steps, err
+		unit.Result, unit.Err = Failed, err.Error()
 	}
-	steps = append(steps, Step{Name: "unit " + file, Result: Removed}, d.step(ctx, "systemd", "daemon-reload"))
+	steps := []Step{stop, unit, d.step(ctx, "systemd", "daemon-reload")}
 	_, _ = d.ctl(ctx, "reset-failed", name+".service") // it says so if there is nothing to forget
 	return steps, nil
 }

@@ -274,21 +274,25 @@ func (m scm) restarts(name string) error {
 	return nil
 }
 
-// unregister stops the service, deletes it, and waits until it is gone.
+// unregister stops the service, deletes it, and waits until it is gone. The error is ErrPrivilege; what else fails is
+// in the step.
 func (m scm) unregister(ctx context.Context, name string) (Step, error) {
 	step := Step{Name: "service " + name, Result: Removed}
 	e, err := m.open(name)
-	if errors.Is(err, ErrNoService) {
+	switch {
+	case errors.Is(err, ErrNoService):
 		step.Result = Absent
 		return step, nil
-	} else if err != nil {
+	case errors.Is(err, ErrPrivilege):
 		return step, err
+	case err != nil:
+		return step.failed(err), nil
 	}
 	stopped := e.halt(ctx)
 	err = e.remove()
 	e.close()
 	if err != nil && !errors.Is(err, errMarked) {
-		return step, errors.Join(fmt.Errorf("delete service %s: %w", name, err), stopped)
+		return step.failed(errors.Join(fmt.Errorf("delete service %s: %w", name, err), stopped)), nil
 	}
 	gone := false
 	err = patiently(ctx, func() (bool, error) {
@@ -303,7 +307,10 @@ func (m scm) unregister(ctx context.Context, name string) (Step, error) {
 		step.Result = Accepted
 		step.Err = "marked for deletion: it goes when every program that has it open ends (services.msc, Task Manager), or at the next start of Windows"
 	}
-	return step, errors.Join(err, stopped)
+	if err := errors.Join(err, stopped); err != nil {
+		return step.failed(err), nil
+	}
+	return step, nil
 }
 
 // halt stops a service and waits for it, as long as its checkpoints go on.

@@ -222,14 +222,38 @@ func TestStopOfAHungServiceIsBounded(t *testing.T) {
 		}
 		f.services["acme-agent"].status = serviceStatus{State: "stopping", Check: 7, PID: 42}
 		begun := time.Now()
-		_, err := f.scm().unregister(t.Context(), "acme-agent")
-		if err == nil || !strings.Contains(err.Error(), "42") {
-			t.Errorf("no word of the process that hangs: %v", err)
+		step, err := f.scm().unregister(t.Context(), "acme-agent")
+		if err != nil || step.Result != Failed || !strings.Contains(step.Err, "42") {
+			t.Errorf("no word of the process that hangs: %v: %v", err, step)
 		}
 		if took := time.Since(begun); took > 2*patience {
 			t.Errorf("waited %s", took)
 		}
 	})
+}
+
+// What fails is said in the step, so that the rest can be done; only without the right nothing is.
+func TestUnregisterSaysWhatFailed(t *testing.T) {
+	m := newFakeSCM().scm()
+	for _, opens := range []error{errors.New("no answer"), ErrPrivilege} {
+		m.open = func(string) (*entry, error) { return nil, opens }
+		step, err := m.unregister(t.Context(), "acme-agent")
+		if denied := errors.Is(opens, ErrPrivilege); errors.Is(err, ErrPrivilege) != denied || !denied && (err != nil || step.Result != Failed) {
+			t.Errorf("%v: %v: %s", opens, err, step)
+		}
+	}
+	f := newFakeSCM()
+	if _, err := f.scm().register(t.Context(), spec(), false); err != nil {
+		t.Fatal(err)
+	}
+	m.open = func(name string) (*entry, error) {
+		e, err := f.scm().open(name)
+		e.remove = func() error { return errors.New("boom") }
+		return e, err
+	}
+	if step, err := m.unregister(t.Context(), "acme-agent"); err != nil || step.Result != Failed || !strings.Contains(step.Err, "boom") {
+		t.Errorf("%v: %s", err, step)
+	}
 }
 
 // Somebody has the service open while it is deleted: uninstall says so, and an install afterwards waits

@@ -204,6 +204,27 @@ func TestRegisterWithSystemd(t *testing.T) {
 	}
 }
 
+// What cannot be taken out is said, and the rest is done.
+func TestUnregisterGoesOnAfterAFailure(t *testing.T) {
+	var calls []string
+	d := systemd{folder: t.TempDir(), root: true, ctl: func(_ context.Context, args ...string) (string, error) {
+		calls = append(calls, args[0])
+		return "", errors.New("no bus")
+	}}
+	if err := os.MkdirAll(filepath.Join(d.unit("acme"), "in the way"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	steps, err := d.unregister(t.Context(), "acme")
+	if err != nil || len(steps) != 3 || strings.Join(calls, " ") != "disable daemon-reload reset-failed" {
+		t.Fatalf("%v: %v; systemctl %v", err, steps, calls)
+	}
+	for _, step := range steps {
+		if step.Result != Failed || step.Err == "" {
+			t.Errorf("%s", step)
+		}
+	}
+}
+
 // After a self-update the launcher is a link into the state folder, perhaps behind a link of the operator's. Where
 // it is uninstalled the file takes the place of that link and of no other, so that the folder can be removed.
 func TestUninstallLeavesTheLauncherItself(t *testing.T) {

@@ -11,10 +11,6 @@ import (
 	"github.com/turnstone-go/turnstone/internal/durable"
 )
 
-// lockName is in the folder that readers are served from, so that two publishers that reach it by
-// different paths still meet. The server does not show names that begin with a dot.
-const lockName = ".publish.lock"
-
 type dir struct {
 	disk durable.Disk
 	path string
@@ -95,11 +91,13 @@ func (s dir) write(temp string, r io.Reader) (err error) {
 	return f.Sync()
 }
 
+// Lock locks the folder itself, so that two publishers that reach it by different paths meet, and nothing of the
+// lock is left where readers are served.
 func (s dir) Lock(context.Context) (func(), error) {
 	if err := durable.MkdirAll(s.disk, s.path, 0o755); err != nil {
 		return nil, err
 	}
-	lock, err := durable.Lock(filepath.Join(s.path, lockName))
+	lock, err := durable.LockDir(s.path)
 	if errors.Is(err, durable.ErrLocked) {
 		return nil, fmt.Errorf("%s: %w", s.path, ErrBusy)
 	}

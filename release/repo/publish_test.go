@@ -91,6 +91,16 @@ func TestPublishExcludesAnother(t *testing.T) {
 	publish(t, dst, files(1))
 }
 
+// What a folder has on its top is what readers of it are shown.
+func TestPublishLeavesTheRepositoryAlone(t *testing.T) {
+	path := t.TempDir()
+	publish(t, repo.Dir(durable.OS(), path), files(1))
+	list, err := os.ReadDir(path)
+	if err != nil || len(list) != 2 || list[0].Name() != "artifacts" || list[1].Name() != "metadata" {
+		t.Errorf("the folder holds %v, %v", list, err)
+	}
+}
+
 func TestNamesThatLeaveTheTree(t *testing.T) {
 	dst := repo.Dir(durable.OS(), t.TempDir())
 	for _, name := range []string{"", "/etc/passwd", "../x", "a/../../x", "a//b", ".hidden", "a/.hidden", `a\b`, "a/", "a/..b", strings.Repeat("a", 600)} {

@@ -20,7 +20,7 @@ const artifact = "artifacts/0123456789abcdef0123456789abcdef0123456789abcdef0123
 func site(t *testing.T, bytesPerSecond int64) (url, path string) {
 	t.Helper()
 	path = t.TempDir()
-	for name, data := range map[string]string{artifact: "0123456789", repo.Pointer: `{"n":1}`, ".publish.lock": "x"} {
+	for name, data := range map[string]string{artifact: "0123456789", repo.Pointer: `{"n":1}`, ".hidden": "x"} {
 		file := filepath.Join(path, filepath.FromSlash(name))
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -81,7 +81,7 @@ func TestServerShowsOnlyTheRepository(t *testing.T) {
 	if err := os.Symlink(secret, filepath.Join(path, "link")); err != nil {
 		t.Skip("no symbolic links here: ", err)
 	}
-	for _, name := range []string{"", "metadata", "metadata/", ".publish.lock", "link", "missing", "..%2f" + filepath.Base(secret), "a%00b"} {
+	for _, name := range []string{"", "metadata", "metadata/", ".hidden", "link", "missing", "..%2f" + filepath.Base(secret), "a%00b"} {
 		if got, body := fetch(t, "GET", url+"/"+name, nil); got.StatusCode != 404 {
 			t.Errorf("%q: got %d %q", name, got.StatusCode, body)
 		}

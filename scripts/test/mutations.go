@@ -106,6 +106,6 @@ var mutations = []mutation{
 		"if st.Boots++; st.Boots > maxBoots {", "if st.Boots++; false {",
 		"./updater", "TestBootsAreCounted"},
 	{15, "a release for another launcher is held back", "updater/policy/gates.go",
-		"if f.Host.Protocol < p.Min || f.Host.Protocol > p.Max {", "if false {",
+		"fits := p.Min <= speaks && speaks <= p.Max", "fits := true",
 		"./updater/policy", "TestGates"},
 }

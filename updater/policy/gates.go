@@ -165,14 +165,21 @@ func held(f Facts, _ Offer, r *Release) Verdict {
 }
 
 func protocol(f Facts, _ Offer, r *Release) Verdict {
-	p := r.Protocol
-	if p == (Range{}) {
+	p, speaks := r.Protocol, f.Host.Protocol
+	fits := p.Min <= speaks && speaks <= p.Max
+	switch {
+	case p == (Range{}):
 		return pass("needs no certain launcher")
+	case f.Host.Launchers && speaks == 0:
+		return pass("no payload here speaks with the launcher")
+	case f.Host.Launchers && !fits:
+		return refuse("speaks launcher protocol %d to %d, the payload that runs speaks %d; update the payload first", p.Min, p.Max, speaks)
+	case f.Host.Launchers:
+		return pass("speaks launcher protocol %d to %d, the payload that runs speaks %d", p.Min, p.Max, speaks)
+	case !fits:
+		return refuse("needs launcher protocol %d to %d, this launcher speaks %d; update the launcher first", p.Min, p.Max, speaks)
 	}
-	if f.Host.Protocol < p.Min || f.Host.Protocol > p.Max {
-		return refuse("needs launcher protocol %d to %d, this launcher speaks %d; update the launcher first", p.Min, p.Max, f.Host.Protocol)
-	}
-	return pass("needs launcher protocol %d to %d, this one speaks %d", p.Min, p.Max, f.Host.Protocol)
+	return pass("needs launcher protocol %d to %d, this one speaks %d", p.Min, p.Max, speaks)
 }
 
 // bucket places a host in 0..9999 for one release, evenly and for ever: the first 8 bytes of

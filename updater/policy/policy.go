@@ -49,7 +49,7 @@ func (o Offers) Find(number string) (Offer, bool) {
 	return o.List[i], true
 }
 
-// Range is the launcher protocols that a release can speak. The zero Range fits every launcher.
+// Range is the launcher protocols that a release can speak, with payloads if it is a launcher. The zero Range fits every launcher.
 type Range struct{ Min, Max int }
 
 // Release is an offer resolved: the version for this platform, from a verified release document.
@@ -62,7 +62,8 @@ type Release struct {
 type Host struct {
 	ID        string // stable and not secret
 	Config    string // hash of the configuration: quarantine counts under the same one only
-	Protocol  int    // that this launcher speaks
+	Protocol  int    // that a release must speak: the launcher's; of launchers, that of the payload that runs
+	Launchers bool   // the releases are launchers; Protocol is then 0 where no payload speaks with one
 	Busy      string // why the active version asks not to be switched now, "" if it does not
 	BusyUntil time.Time
 }

@@ -105,6 +105,28 @@ func TestGates(t *testing.T) {
 	}
 }
 
+// A launcher that speaks 1 and 2 runs a payload that speaks 1. The next launcher takes that payload over, so what it
+// must speak is 1, whatever else the one before it speaks.
+func TestNextLauncherSpeaksWithThePayload(t *testing.T) {
+	for _, tc := range []struct {
+		payload int // 0: none speaks with the launcher
+		next    Range
+		pass    bool
+		says    string
+	}{
+		{1, Range{2, 2}, false, "the payload that runs speaks 1; update the payload first"},
+		{1, Range{1, 2}, true, "the payload that runs speaks 1"},
+		{2, Range{1, 1}, false, "speaks 2"},
+		{0, Range{2, 2}, true, "no payload"},
+	} {
+		f := facts()
+		f.Host.Protocol, f.Host.Launchers = tc.payload, true
+		if v := protocol(f, Offer{}, &Release{Protocol: tc.next}); v.Pass != tc.pass || !strings.Contains(v.Text, tc.says) {
+			t.Errorf("payload %d, next launcher %d to %d: %+v", tc.payload, tc.next.Min, tc.next.Max, v)
+		}
+	}
+}
+
 // An order to update now skips what only waits, and nothing that guards.
 func TestNow(t *testing.T) {
 	waits := func(f *Facts) {
