@@ -37,8 +37,11 @@ func Lock(name string) (*LockFile, error) {
 	return &LockFile{f}, nil
 }
 
+// dirLock is the file that stands for a directory where that cannot be locked itself.
+const dirLock = ".dir.lock"
+
 // LockDir takes the lock of a directory as Lock does that of a file, and leaves nothing behind in it, however the
-// process ends. On Windows, where a directory cannot be locked, a hidden file is in it meanwhile.
+// process ends. On Windows, where a directory cannot be locked, a hidden file is in it meanwhile; on NFS, it stays.
 func LockDir(name string) (*LockFile, error) {
 	f, err := lockDir(name)
 	if err != nil {

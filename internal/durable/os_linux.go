@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -45,8 +46,19 @@ func lock(f *os.File) error {
 }
 
 // lockDir locks the directory itself: there is no file that a second one could wait for while the first removes it.
-func lockDir(name string) (*os.File, error) {
-	f, err := os.Open(name)
+// NFS locks only what is open for writing, as a directory never is (EBADF); there a file in it stands for it, and stays.
+func lockDir(name string) (*os.File, error) { return lockDirBy(lock, name) }
+
+func lockDirBy(lock func(*os.File) error, name string) (*os.File, error) {
+	f, err := locked(lock, name, os.O_RDONLY)
+	if errors.Is(err, unix.EBADF) {
+		return locked(lock, filepath.Join(name, dirLock), os.O_RDWR|os.O_CREATE)
+	}
+	return f, err
+}
+
+func locked(lock func(*os.File) error, name string, flag int) (*os.File, error) {
+	f, err := os.OpenFile(name, flag, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -60,9 +60,6 @@ func lock(f *os.File) error {
 	return locked
 }
 
-// dirLock is the file that lockDir has in a directory, for as long as it is locked.
-const dirLock = ".dir.lock"
-
 // lockDir opens a file that no other may write meanwhile, and that Windows removes with the handle, by death too.
 // LockFileEx refuses directories, and to open one for itself would keep readers and SyncDir out. Who comes while the
 // file is being removed is refused as who has no right to it is, and tries again.
