@@ -20,7 +20,15 @@ func (s *service) Status() control.Status {
 		Running: true, Since: s.began, Trust: s.feed.trust(),
 	}
 	engine := s.engine.Status()
+	if engine.State.Phase == "" { // it has not read the journal yet, or cannot use it
+		if last, seq, err := journal.Read(s.disk, s.cfg.stateFile("journal")); err == nil {
+			engine.State, engine.Seq = last, seq
+		}
+	}
 	st.Health, st.Trouble = s.site.health()
+	if st.Health == control.Unhealthy && !engine.Begun && engine.Trouble == "" {
+		st.Health, st.Trouble = control.Starting, "what should serve is being started"
+	}
 	st.Engine(engine)
 	if good := engine.State.Good; st.Previous != nil && !s.onDisk(good[1]) {
 		st.Previous = nil // a way back that is not there is not offered

@@ -153,6 +153,10 @@ func TestStatusExits(t *testing.T) {
 	if r := object(t, code, out)["result"].(map[string]any); r["health"] != "unhealthy" || code != control.NotHealthy {
 		t.Errorf("%d %v", code, r)
 	}
+	d.status.Health = control.Starting
+	if code, out, _ = cli(t, config, "status"); code != control.NotHealthy || !strings.HasPrefix(out, "○ acme  starting") {
+		t.Errorf("%d %q", code, out)
+	}
 }
 
 func TestCheckExits(t *testing.T) {

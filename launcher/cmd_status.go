@@ -31,7 +31,7 @@ func (a *app) statusCmd() *cobra.Command {
 				return statusAnswer{st, p.program}, exit(control.NotRunning, "%w; this is the journal's word: %s", err, p.start())
 			case err != nil:
 				return nil, err
-			case st.Health == control.Unhealthy:
+			case st.Health == control.Unhealthy, st.Health == control.Starting:
 				return statusAnswer{st, p.program}, outcome(control.NotHealthy)
 			}
 			return statusAnswer{st, p.program}, nil
@@ -85,7 +85,7 @@ func (s statusAnswer) text(w io.Writer, now time.Time) {
 }
 
 func (s statusAnswer) headline(w io.Writer, now time.Time) {
-	dot := map[control.Health]string{control.Healthy: "●", control.Unhealthy: "✗", control.Unknown: "○"}[s.Health]
+	dot := map[control.Health]string{control.Healthy: "●", control.Unhealthy: "✗", control.Starting: "○", control.Unknown: "○"}[s.Health]
 	number, since, health := "nothing installed", "", string(s.Health)
 	if s.Active != nil {
 		number = s.Active.Number

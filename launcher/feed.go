@@ -39,7 +39,7 @@ func openFeed(d durable.Disk, cfg Config) (*feed, error) {
 	}
 	f := &feed{disk: d, host: cfg.host()}
 	if f.client, err = manifest.Open(d, cfg.stateFile("trust"), root, f.host); err != nil {
-		return nil, fmt.Errorf("open the trust folder: %w", err)
+		return nil, err
 	}
 	f.source.bundle = cfg.stateFile(bundleFile)
 	address, o := cfg.Repository.sources()

@@ -90,12 +90,12 @@ func (s *service) prepare(ctx context.Context) error {
 		return err
 	}
 	if s.store, err = store.Open(s.disk, s.cfg.stateFile("store")); err != nil {
-		return fmt.Errorf("open the store: %w", err)
+		return err
 	}
 	s.feed.bases, s.feed.tell = s.store, s.tell
 	j, err := journal.Open(s.disk, s.cfg.stateFile("journal"))
 	if err != nil {
-		return fmt.Errorf("open the journal: %w", err)
+		return err
 	}
 	if err := s.enclose(); err != nil {
 		return err

@@ -88,3 +88,42 @@ func (g *ground) follow() *control.Events {
 	})
 	return told
 }
+
+// A launcher that has just begun says so, with what the journal says, and not that it is unwell or that nothing is
+// installed. Once its engine has looked it says what there is.
+func TestStatusOfTheFirstMoment(t *testing.T) {
+	for _, tc := range []struct {
+		installed bool
+		phase     journal.Phase
+		active    string
+		then      control.Health
+	}{
+		{true, journal.Idle, "1.0.0", control.Healthy},
+		{false, "", "", control.Unhealthy},
+	} {
+		t.Run("then "+string(tc.then), func(t *testing.T) {
+			g := newGround(t, nil)
+			j, err := journal.Open(g.sv.disk, filepath.Join(g.dir, "journal"))
+			g.must(err)
+			if tc.installed {
+				g.must(j.Save(updater.State{Phase: journal.Idle, Good: []journal.Version{g.release("1.0.0", "")}, HighWater: 1}))
+			}
+			d := &defective{checks: make(chan int, 100), n: 1}
+			g.sv.site, g.sv.feed = g.site, &feed{}
+			g.sv.engine = updater.New(updater.Parts{Journal: j, Store: g.sv.store, Feed: d, Site: g.site})
+			st, active := g.sv.Status(), ""
+			if st.Active != nil {
+				active = st.Active.Number
+			}
+			if st.Health != control.Starting || st.Phase != tc.phase || active != tc.active {
+				t.Errorf("%s, in phase %q with %q", st.Health, st.Phase, active)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- g.sv.engine.Run(ctx) }()
+			g.until(string(tc.then), func() bool { st := g.sv.Status(); return st.Health == tc.then && st.Phase == journal.Idle })
+			stop()
+			<-ended
+		})
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,59 @@ func TestAdoptionOfWhatDoesNotFit(t *testing.T) {
 	g.answers(one)
 	if syscall.Kill(was, 0) == nil {
 		t.Errorf("pid %d lives on at the old address", was)
+	}
+}
+
+// An address that another program has ends the launcher before it ends what serves: that goes on, and a launcher with an
+// address that is free takes it over.
+func TestTakenAddressEndsNothing(t *testing.T) {
+	for _, mode := range []string{"handoff", "proxy"} {
+		for _, name := range []string{"http", "web"} {
+			t.Run(mode+" "+name, func(t *testing.T) {
+				g := newGround(t, func(c *Config) { c.Traffic.Mode = mode })
+				one, was := g.release("1.0.0", ""), g.sv.cfg.Listen
+				g.must(g.Serve(t.Context(), one))
+				g.answers(one)
+				pid := g.pid(one)
+				g.die()
+				stranger, err := net.Listen("tcp", "127.0.0.1:0")
+				g.must(err)
+				defer stranger.Close()
+				g.sv.cfg.Listen = []ListenConfig{{Name: name, Address: stranger.Addr().String()}}
+				for range 2 { // the manager tries again
+					if err = g.reopen(); err == nil || !strings.Contains(err.Error(), stranger.Addr().String()) || !strings.Contains(err.Error(), "1.0.0, pid "+fmt.Sprint(pid)+", goes on") {
+						t.Errorf("opened: %v", err)
+					}
+				}
+				if got, err := g.answer(); mode == "handoff" && got != one.Number {
+					t.Errorf("%q, %v answers meanwhile", got, err)
+				}
+				g.sv.cfg.Listen = was
+				g.boot()
+				g.must(g.Serve(t.Context(), one))
+				g.answers(one)
+				if g.pid(one) != pid {
+					t.Errorf("pid %d serves, was %d", g.pid(one), pid)
+				}
+			})
+		}
+	}
+}
+
+// A socket of the last launcher is no stranger: whoever holds it is ended, and then the new address is free.
+func TestOurOwnSocketIsInTheWay(t *testing.T) {
+	g := newGround(t, nil)
+	one := g.release("1.0.0", "")
+	g.must(g.Serve(t.Context(), one))
+	was := g.pid(one)
+	g.die()
+	_, port, _ := net.SplitHostPort(g.sv.cfg.Listen[0].Address)
+	g.sv.cfg.Listen = []ListenConfig{{Name: "http", Address: "0.0.0.0:" + port}}
+	g.boot()
+	g.must(g.Serve(t.Context(), one))
+	g.answers(one)
+	if g.pid(one) == was {
+		t.Errorf("pid %d goes on at the old address", was)
 	}
 }
 

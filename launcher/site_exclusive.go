@@ -56,7 +56,7 @@ func (s *site) replace(ctx context.Context, v journal.Version, wait func(context
 		return err
 	}
 	if err := wait(ctx, m); errors.Is(err, errGone) {
-		return updater.Bad(fmt.Errorf("%s: %w", v.Number, err))
+		return updater.Bad(err)
 	} else if err != nil {
 		return err
 	}

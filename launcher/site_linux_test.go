@@ -130,6 +130,7 @@ type ground struct {
 	sv  *service
 	dir string
 
+	dead    bool // the launcher died, and none was opened since
 	fences  atomic.Uint64
 	fenced  atomic.Bool // the journal cannot be written
 	mu      sync.Mutex
@@ -160,7 +161,9 @@ func newGround(t *testing.T, change func(*Config)) *ground {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		g.Close(ctx)
+		if !g.dead { // else there is nobody who would hear of the ends that Close waits for
+			g.Close(ctx)
+		}
 		g.sv.host.Close()
 		g.closeSockets()
 		if t.Failed() {
@@ -205,16 +208,7 @@ func freePort(t *testing.T) string {
 // boot is what a launcher does on the machine before its engine runs.
 func (g *ground) boot() {
 	g.t.Helper()
-	var err error
-	g.sv.host, err = child.New(child.Options{
-		Disk: g.sv.disk, Dir: filepath.Join(g.dir, "run"), Wire: filepath.Join(g.dir, "wire"), Output: filepath.Join(g.dir, "log"), Log: g.sv.log,
-	})
-	if err != nil {
-		g.t.Fatal(err)
-	}
-	if g.site, err = openSite(g.t.Context(), g.sv, g.next); err != nil {
-		g.t.Fatal(err)
-	}
+	g.must(g.reopen())
 	g.site.emit = g.hear
 	serving, cancel := context.WithCancel(context.Background())
 	var run sync.WaitGroup
@@ -228,9 +222,28 @@ func (g *ground) boot() {
 	g.begin(g.obey)
 }
 
+// reopen is the part of boot that can fail for what others do on the machine.
+func (g *ground) reopen() (err error) {
+	g.t.Helper()
+	g.sv.host, err = child.New(child.Options{
+		Disk: g.sv.disk, Dir: filepath.Join(g.dir, "run"), Wire: filepath.Join(g.dir, "wire"), Output: filepath.Join(g.dir, "log"), Log: g.sv.log,
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	opened, err := openSite(g.t.Context(), g.sv, g.next)
+	if err != nil {
+		g.sv.host.Close() // the launcher ends
+		return err
+	}
+	g.site, g.dead = opened, false
+	return nil
+}
+
 // die is the death of the launcher: payloads live on. The site's own goroutines, which would have died with
 // it, go on waiting for processes that they do not hear of any more.
 func (g *ground) die() {
+	g.dead = true
 	g.rest()
 	g.sv.host.Close()
 	g.closeSockets()

@@ -29,7 +29,7 @@ func openSite(ctx context.Context, sv *service, fence func() (uint64, error)) (*
 		sv.log.Error("not every process of the last launcher could be found or ended", "err", err)
 		s.doubt = err
 	}
-	if left, err = s.listen(ctx, s.fitting(left)); err != nil {
+	if left, err = s.listen(ctx, left); err != nil {
 		return nil, err
 	}
 	for _, p := range left {
@@ -87,10 +87,21 @@ func (s *site) fitting(left []*child.Process) (fit []*child.Process) {
 
 // listen makes the public sockets, of those that outlived the last launcher where they are the ones that are
 // configured. It returns the processes that can be reached by them: in handoff mode one that holds another
-// socket is ended.
+// socket is ended. An address that somebody else has fails it before any process is ended that answers: it goes on, and
+// is there for a launcher that can listen.
 func (s *site) listen(ctx context.Context, left []*child.Process) ([]*child.Process, error) {
-	found := s.readopt(s.recovered(ctx, left))
-	if s.cfg.Traffic.Mode == "handoff" && len(found) < len(s.cfg.Listen) {
+	files := s.recovered(ctx, left)
+	sockets := s.readopt(files)
+	handed := len(sockets) == len(s.cfg.Listen)
+	err := s.claim(sockets, files)
+	for _, f := range files {
+		_ = f.Close() // a duplicate lives on in the socket
+	}
+	if err != nil {
+		return nil, abandon(err, sockets, left)
+	}
+	left = s.fitting(left)
+	if s.cfg.Traffic.Mode == "handoff" && !handed {
 		for _, p := range left {
 			s.log.Warn("a process of the last launcher has not the sockets that are configured, and is ended", "version", p.Spec().Number, "pid", p.PID())
 			s.release(p)
@@ -98,11 +109,10 @@ func (s *site) listen(ctx context.Context, left []*child.Process) ([]*child.Proc
 		left = nil
 	}
 	for _, l := range s.cfg.Listen {
-		socket := found[l.Name]
-		if socket == nil {
-			var err error
-			if socket, err = relay.Listen(l.Name, l.Address); err != nil {
-				return nil, exit(control.NotPrepared, "%w\n[[listen]] %q in %s names the address", err, l.Name, s.cfg.File)
+		socket := sockets[l.Name]
+		if socket == nil { // what was in its way has ended
+			if socket, err = s.bind(l); err != nil {
+				return nil, err
 			}
 		}
 		s.keep(socket)
@@ -114,7 +124,50 @@ func (s *site) listen(ctx context.Context, left []*child.Process) ([]*child.Proc
 	return left, nil
 }
 
-// readopt takes the configured sockets from files, by name, and closes the files.
+// claim binds what is not among the sockets yet, but for an address that a socket of the last launcher is in the way of.
+func (s *site) claim(sockets map[string]*relay.Socket, files map[string]child.Socket) error {
+	for _, l := range s.cfg.Listen {
+		if sockets[l.Name] != nil || inTheWay(files, l.Address) {
+			continue
+		}
+		socket, err := s.bind(l)
+		if err != nil {
+			return err
+		}
+		sockets[l.Name] = socket
+	}
+	return nil
+}
+
+func inTheWay(files map[string]child.Socket, address string) bool {
+	for _, f := range files {
+		if relay.InTheWay(f, address) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *site) bind(l ListenConfig) (*relay.Socket, error) {
+	socket, err := relay.Listen(l.Name, l.Address)
+	if err != nil {
+		return nil, exit(control.NotPrepared, "%w\n[[listen]] %q in %s names the address", err, l.Name, s.cfg.File)
+	}
+	return socket, nil
+}
+
+// abandon gives up the sockets of a start that failed, and says what lives on without it.
+func abandon(err error, sockets map[string]*relay.Socket, left []*child.Process) error {
+	for _, socket := range sockets {
+		_ = socket.Close() // nobody was served on it by us
+	}
+	for _, p := range left {
+		err = fmt.Errorf("%w\n%s, pid %d, goes on without a launcher; one that can listen takes it over", err, p.Spec().Number, p.PID())
+	}
+	return err
+}
+
+// readopt takes the configured sockets from files, by name.
 func (s *site) readopt(files map[string]child.Socket) map[string]*relay.Socket {
 	found := make(map[string]*relay.Socket)
 	for _, l := range s.cfg.Listen {
@@ -129,18 +182,15 @@ func (s *site) readopt(files map[string]child.Socket) map[string]*relay.Socket {
 		}
 		found[l.Name] = socket
 	}
-	for _, f := range files {
-		_ = f.Close() // a duplicate lives on in the socket
-	}
 	return found
 }
 
 // returned asks the living processes for the sockets they inherited; the first that answers has them all.
 func (s *site) returned(ctx context.Context, left []*child.Process) map[string]child.Socket {
-	if s.cfg.Traffic.Mode != "handoff" || len(s.cfg.Listen) == 0 {
-		return nil
-	}
 	for _, p := range left {
+		if len(p.Spec().Listeners) == 0 { // behind a proxy, or a program without any
+			continue
+		}
 		files, err := p.Sockets(ctx)
 		if err == nil && len(files) > 0 {
 			return files

@@ -72,7 +72,7 @@ func (s *site) verified(ctx context.Context, v journal.Version) (release func(),
 	}
 	if err := s.store.Verify(ctx, v); err != nil {
 		release()
-		return nil, fmt.Errorf("verify %s before starting it: %w", v.Number, err)
+		return nil, fmt.Errorf("before its start: %w", err)
 	}
 	return release, nil
 }
@@ -282,7 +282,7 @@ func (s *site) blame(ctx context.Context, m *member, err error) error {
 			return fmt.Errorf("%s is not healthy, but neither is %s, which serves: %w", m.name(), base.name(), err)
 		}
 	}
-	if !m.alive() {
+	if !m.alive() && !errors.Is(err, child.ErrExited) {
 		err = fmt.Errorf("%s: %w", m.proc.Exit(), err)
 	}
 	return updater.Bad(fmt.Errorf("%s never became healthy: %w", m.name(), err))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -39,5 +40,29 @@ func TestEvidence(t *testing.T) {
 	ev := g.Evidence(two)
 	if !strings.Contains(ev.Exit, "killed") || !strings.Contains(ev.Output, "1.1.0 speaks") || len(ev.Probes) < 2 || !strings.Contains(ev.Probes[0], "200") {
 		t.Errorf("%+v", ev)
+	}
+}
+
+// An error names what it is about once, however many packages it came through.
+func TestReasonsAreSaidOnce(t *testing.T) {
+	g := newGround(t, nil)
+	one, bad := g.release("1.0.0", ""), g.release("1.1.0", "die-at-start")
+	g.must(g.Serve(t.Context(), one))
+	once(t, g.Warm(t.Context(), bad), "1.1.0")
+	once(t, g.Warm(t.Context(), g.release("1.2.0", "die-at-start")), "exit code 3")
+	g.signal(one, syscall.SIGSTOP)
+	once(t, g.site.open(t.Context(), g.living(one)), "1.0.0")
+	g.signal(one, syscall.SIGCONT)
+	changed := g.release("1.3.0", "")
+	g.must(os.Chmod(g.store.File(changed), 0o600))
+	g.must(os.WriteFile(g.store.File(changed), []byte("another"), 0o600))
+	once(t, g.Warm(t.Context(), changed), "verify")
+}
+
+// once wants an error that says the words, and says them once.
+func once(t *testing.T, err error, words string) {
+	t.Helper()
+	if err == nil || strings.Count(err.Error(), words) != 1 {
+		t.Errorf("%v; want %q once", err, words)
 	}
 }

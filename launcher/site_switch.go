@@ -72,7 +72,7 @@ func (s *site) prepared(ctx context.Context, v journal.Version) (*member, error)
 		return m, s.ready(ctx, m)
 	}
 	if err := s.able(ctx, m); errors.Is(err, errGone) {
-		return nil, updater.Bad(fmt.Errorf("%s: %w", v.Number, err))
+		return nil, updater.Bad(err)
 	} else if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (s *site) open(ctx context.Context, m *member) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return updater.Bad(fmt.Errorf("%s does not accept: %w", m.name(), err))
+		return updater.Bad(err)
 	}
 	s.face(m)
 	m.mark(func(m *member) {
@@ -150,7 +150,7 @@ func (s *site) park(ctx context.Context, o *member) error {
 		err = nil
 	}
 	if err != nil && o.alive() {
-		return fmt.Errorf("park %s: %w", o.name(), err)
+		return err
 	}
 	usual := o.usual()
 	o.mark(func(o *member) {

@@ -168,12 +168,13 @@ func (g *gate) pry(done <-chan error, limit time.Duration) bool {
 	}
 }
 
-// awaitLoop waits until an accept loop is at the open gate.
+// awaitLoop waits until an accept loop has come to the open gate, now or before: one that is elsewhere waits at a limit of
+// the program's own, and comes when that lets it.
 func (g *gate) awaitLoop(limit time.Duration) error {
 	timeout := time.After(limit)
 	for {
 		g.mu.Lock()
-		ready, change := g.inside > 0, g.watch()
+		ready, change := g.looped.Load(), g.watch()
 		g.mu.Unlock()
 		if ready {
 			return nil

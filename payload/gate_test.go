@@ -100,18 +100,25 @@ func TestNothingIsAcceptedWhileParked(t *testing.T) {
 }
 
 // A program that has all the connections it allows itself calls Accept when one of them ends. Told to accept again, as by
-// a launcher that has found it, it goes on as it is.
+// a launcher that has found it, or that comes back to it, it goes on with the next one.
 func TestAcceptOrderAtTheLimit(t *testing.T) {
-	public := listenTCP(t)
-	p := newLauncher(t).start("limit", public)
-	p.ready()
-	p.accept()
-	full := dialClient(t, public.Addr())
-	full.say(get)
-	full.answer() // it is inside, and stays
-	p.accept()
-	full.Close()
-	ask(t, public.Addr(), "/")
+	for _, parked := range []bool{false, true} {
+		t.Run(fmt.Sprintf("parked %v", parked), func(t *testing.T) {
+			public := listenTCP(t)
+			p := newLauncher(t).start("limit", public)
+			p.ready()
+			p.accept()
+			full := dialClient(t, public.Addr())
+			full.say(get)
+			full.answer() // it is inside, and stays
+			if parked {
+				p.park()
+			}
+			p.accept()
+			full.Close()
+			ask(t, public.Addr(), "/")
+		})
+	}
 }
 
 func TestAcceptOrderNeedsLoop(t *testing.T) {

@@ -109,7 +109,7 @@ func (p *program) obey(m wire.Message) error {
 	return fmt.Errorf("order %q is not known to this version", m.Kind)
 }
 
-// accept opens every gate and returns when an accept loop runs at each.
+// accept opens every gate and returns when each has an accept loop.
 func (p *program) accept() error {
 	p.orders.Lock()
 	defer p.orders.Unlock()
@@ -119,9 +119,6 @@ func (p *program) accept() error {
 	p.leaving.Store(false)
 	end := time.Now().Add(orderLimit)
 	for _, g := range p.openGates() {
-		if g.isOpen() && g.hasLoop() {
-			continue // nothing changes; its loop may be waiting at a limit of the program's own
-		}
 		if err := errors.Join(g.unpark(), g.awaitLoop(time.Until(end))); err != nil {
 			return errors.Join(err, p.shutGates())
 		}

@@ -99,7 +99,7 @@ func (u *Updater) without(ctx context.Context, err error) error {
 	if served := u.serve(ctx, &st); served != nil {
 		err = errors.Join(err, served)
 	}
-	return fmt.Errorf("load the journal: %w", err)
+	return err
 }
 
 // legal repairs a state that no Run of this launcher has written: a phase that needs a candidate and has

@@ -41,6 +41,7 @@ type Status struct {
 	State     State            `json:"state"`
 	Seq       uint64           `json:"seq"` // of the last journal record
 	Saved     bool             `json:"saved"`
+	Begun     bool             `json:"begun"`              // a Run has made a version serve as well as it can
 	Findings  []policy.Finding `json:"findings,omitempty"` // on what the last check that got an answer saw, as of now
 	LastCheck time.Time        `json:"last_check,omitzero"`
 	NextCheck time.Time        `json:"next_check,omitzero"`

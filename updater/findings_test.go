@@ -258,3 +258,33 @@ func TestLookInProbationIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// What the packages below the engine say of their part is not said again.
+func TestReasonsAreSaidOnce(t *testing.T) {
+	in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
+		r.sick["warm 1.3.0"] = Bad(errors.New("start 1.3.0: no such program"))
+		r.launch()
+		if e := r.rest(1); e.Reason != "start 1.3.0: no such program" {
+			t.Errorf("warm: %s", e.Reason)
+		}
+	})
+	in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
+		v, u := version(3), r.u
+		r.world.t = t
+		must(t, durable.WriteFile(r.disk, u.Store.Staged(v), artifact(4), 0o600))
+		once(t, u.seal(t.Context(), v), "seal")
+		once(t, u.retire(t.Context(), &State{Good: []Version{v}}), "1.3.0")
+		must(t, durable.WriteFile(r.disk, u.Store.Staged(v), artifact(3), 0o600))
+		must(t, u.seal(t.Context(), v))
+		r.damage(v)
+		once(t, u.start(t.Context(), State{Candidate: &v}), "verify")
+	})
+}
+
+// once wants an error that says the words, and says them once.
+func once(t *testing.T, err error, words string) {
+	t.Helper()
+	if err == nil || strings.Count(err.Error(), words) != 1 {
+		t.Errorf("%v; want %q once", err, words)
+	}
+}

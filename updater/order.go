@@ -242,11 +242,12 @@ func (u *Updater) enqueue(r *request) error {
 	return nil
 }
 
-// stall refuses the orders that wait, and those to come, while a Run cannot begin; nil ends that.
+// stall refuses the orders that wait, and those to come, while a Run cannot begin; nil ends that. What can serve does so
+// either way.
 func (u *Updater) stall(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.stalled = nil
+	u.stalled, u.status.Begun = nil, true
 	if err == nil {
 		return
 	}

@@ -79,7 +79,7 @@ func (u *Updater) seal(ctx context.Context, v Version) error {
 		err = Bad(err)
 	}
 	if err != nil {
-		return fmt.Errorf("seal %s: %w", v.Number, err)
+		return err
 	}
 	if err := u.Feed.Verify(ctx, v, u.Store.Artifact(v)); err != nil {
 		return fmt.Errorf("verify the signature of %s: %w", v.Number, err)
@@ -124,15 +124,12 @@ func (u *Updater) start(ctx context.Context, st State) error {
 	v := *st.Candidate
 	err := u.intact(ctx, v)
 	if err != nil && !goingBack(st) {
-		return fmt.Errorf("verify %s again: %v", v.Number, err) // %v: no evidence against the release
+		return fmt.Errorf("before its start: %v", err) // %v: no evidence against the release
 	}
 	if err == nil {
 		err = u.Site.Warm(ctx, v)
 	}
-	if err != nil {
-		return fmt.Errorf("start %s: %w", v.Number, err)
-	}
-	return nil
+	return err
 }
 
 // cutover gives the candidate the traffic. After a reboot it is Switch that starts it.
@@ -223,7 +220,7 @@ func (u *Updater) retire(ctx context.Context, st *State) error {
 	active := st.Good[0]
 	u.retireOthers(active)
 	if err := u.Store.Prove(active); err != nil {
-		return fmt.Errorf("write that %s is proven: %w", active.Number, err)
+		return err
 	}
 	u.collect(*st)
 	return nil

@@ -125,7 +125,7 @@ func (p *Process) order(ctx context.Context, m wire.Message, limit time.Duration
 		return answer{}, wrap(ErrNoWire)
 	}
 	if err := p.alive(); err != nil {
-		return answer{}, err
+		return answer{}, wrap(err)
 	}
 	if err := p.wait(ctx, p.found, reconnectLimit); err != nil {
 		return answer{}, wrap(err)

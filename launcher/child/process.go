@@ -114,7 +114,7 @@ func (p *Process) Ready(ctx context.Context) (string, error) {
 			defer p.mu.Unlock()
 			return p.health, nil
 		case <-timeout:
-			return "", fmt.Errorf("%s: %w (%v)", p.spec.Number, ErrNotReady, p.spec.ReadyTimeout)
+			return "", fmt.Errorf("%w (%v)", ErrNotReady, p.spec.ReadyTimeout)
 		case <-moved:
 		case <-ctx.Done():
 			return "", context.Cause(ctx)
@@ -164,7 +164,7 @@ func (p *Process) becomeReady(health string) bool {
 }
 
 func (p *Process) exited() error {
-	return fmt.Errorf("%s: %w: %s", p.spec.Number, ErrExited, p.Exit())
+	return fmt.Errorf("%w: %s", ErrExited, p.Exit())
 }
 
 func (p *Process) alive() error {

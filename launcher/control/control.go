@@ -64,7 +64,8 @@ type Health string
 const (
 	Healthy   Health = "healthy"
 	Unhealthy Health = "unhealthy"
-	Unknown   Health = "unknown" // no launcher to ask
+	Starting  Health = "starting" // the launcher has just begun, and what should serve does not yet
+	Unknown   Health = "unknown"  // no launcher to ask
 )
 
 // Version names one version without what is needed to fetch it.

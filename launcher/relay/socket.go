@@ -82,6 +82,23 @@ func Adopt(name, address string, f syscall.Conn) (*Socket, error) {
 	return s, nil
 }
 
+// InTheWay says that f, a listening socket as Adopt takes it, may be what keeps Listen from having address while it is open:
+// it has the same port, or the same path.
+func InTheWay(f syscall.Conn, address string) bool {
+	network, address := split(address)
+	ln, err := adopt(f)
+	if err != nil {
+		return false // no socket that listens
+	}
+	defer ln.Close()
+	at, ok := ln.Addr().(*net.TCPAddr)
+	if network != "tcp" || !ok {
+		return ln.Addr().Network() == network && ln.Addr().String() == address
+	}
+	want, err := net.ResolveTCPAddr(network, address)
+	return err == nil && at.Port == want.Port
+}
+
 func (s *Socket) check(address string) error {
 	if ok, err := listening(s.raw); err != nil || !ok {
 		return errors.Join(fmt.Errorf("%w: it does not listen", ErrNotListener), err)
