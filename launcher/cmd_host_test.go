@@ -89,6 +89,16 @@ func TestDoctorWarnsOfTheLaunchersAccount(t *testing.T) {
 	}
 }
 
+// An account that is not there is wrong in the line about it too, and mistakes in the file stay one line.
+func TestDoctorOfAnAccountThatIsNotThere(t *testing.T) {
+	_, config := install(t)
+	write(t, config, smallest+"[payload]\nuser = \"turnstone-nobody\"\n")
+	code, out, _ := cli(t, config, "doctor")
+	if code != control.NotPrepared || !strings.Contains(out, "has mistakes: acme config check shows them\n") || !strings.Contains(out, "! account of the payload: failed") {
+		t.Errorf("%d\n%s", code, out)
+	}
+}
+
 // Only the words of the registered command make a service of a process, and they come first.
 func TestRegisteredCommandIsAService(t *testing.T) {
 	var r registration
