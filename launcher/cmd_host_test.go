@@ -28,6 +28,7 @@ func TestExitCodesOfServiceCommands(t *testing.T) {
 		{privileged(host.ErrNoService, "start"), control.Usage, "run install first"},
 		{fmt.Errorf("start: %w", &host.Ended{Code: 2}), control.Usage, ""},
 		{fmt.Errorf("state: %w", host.ErrUnsafe), control.NotPrepared, ""},
+		{privileged(fmt.Errorf("%w: use run", host.ErrNoManager), "install"), control.NotPrepared, "use run"},
 		{privileged(errors.New("boom"), "start"), control.Internal, "boom"},
 	} {
 		if got := codeOf(tc.err); got != tc.code || !strings.Contains(tc.err.Error(), tc.says) {
