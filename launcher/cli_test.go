@@ -344,6 +344,14 @@ func TestUsage(t *testing.T) {
 			t.Errorf("%v: no error in %s", args, out)
 		}
 	}
+	for want, args := range map[string][]string{
+		"write 90m or 48h": {"pause", "--for", "2d"},
+		"is a folder":      {"bundle", "import", t.TempDir()},
+	} {
+		if code, out, errs := cli(t, config, args...); code != control.Usage || out != "" || !strings.Contains(errs, want) {
+			t.Errorf("%v: %d %q %q", args, code, out, errs)
+		}
+	}
 	if code, out, errs := cli(t, config, "--help"); code != control.OK || !strings.Contains(out, "Exit codes:") || errs != "" {
 		t.Errorf("%d %q %q", code, out, errs)
 	}

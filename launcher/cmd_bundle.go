@@ -155,6 +155,9 @@ func (p place) copyBundle(file string) (copied string, done func(), err error) {
 		return "", nil, exit(control.Usage, "%w", err)
 	}
 	defer from.Close()
+	if info, err := from.Stat(); err == nil && info.IsDir() {
+		return "", nil, exit(control.Usage, "%s is a folder: name the file that 'release bundle' wrote", file)
+	}
 	if err := (&service{cfg: p.cfg, disk: p.disk}).folders(); err != nil {
 		return "", nil, err
 	}

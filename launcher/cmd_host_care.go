@@ -127,12 +127,20 @@ func (a *app) diagnose(ctx context.Context, cfg Config, r *registration) []host.
 		s := host.Step{Name: name, Result: host.Right, Now: now}
 		if err != nil {
 			s.Result, s.Err = host.Failed, err.Error()
+			var bad *configError
+			if errors.As(err, &bad) { // its text is a page, with lines and carets
+				s.Err = "has mistakes: " + a.program + " config check shows them"
+			}
 		}
 		steps = append(steps, s)
 	}
 	look("configuration", cfg.File, errors.Join(cfg.checkMachine(), cfg.checkReaders()))
 	look("line to the repository", "", cfg.checkLine())
-	steps = append(steps, accountStep(cfg.Payload.User, host.Privileged()))
+	account := accountStep(cfg.Payload.User, host.Privileged())
+	if err := child.CheckAccount(cfg.Payload.User); err != nil {
+		account.Result, account.Err = host.Failed, err.Error()
+	}
+	steps = append(steps, account)
 	if p := passwordOf(cfg); p.Needed() {
 		steps = append(steps, keptStep(p))
 	}

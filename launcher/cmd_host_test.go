@@ -28,6 +28,7 @@ func TestExitCodesOfServiceCommands(t *testing.T) {
 		{privileged(host.ErrNoService, "start"), control.Usage, "run install first"},
 		{fmt.Errorf("start: %w", &host.Ended{Code: 2}), control.Usage, ""},
 		{fmt.Errorf("state: %w", host.ErrUnsafe), control.NotPrepared, ""},
+		{privileged(fmt.Errorf("%w: use run", host.ErrNoManager), "install"), control.NotPrepared, "use run"},
 		{privileged(errors.New("boom"), "start"), control.Internal, "boom"},
 	} {
 		if got := codeOf(tc.err); got != tc.code || !strings.Contains(tc.err.Error(), tc.says) {
@@ -86,6 +87,16 @@ func TestDoctorWarnsOfTheLaunchersAccount(t *testing.T) {
 	stepsAnswer{Steps: []host.Step{accountStep(child.Same, true)}}.text(&b, time.Time{})
 	if got := b.String(); !strings.HasPrefix(got, `? account of the payload: warning (same): a broken payload`) || !strings.HasSuffix(got, "\n1 warning, marked with ?\n") {
 		t.Errorf("%q", got)
+	}
+}
+
+// An account that is not there is wrong in the line about it too, and mistakes in the file stay one line.
+func TestDoctorOfAnAccountThatIsNotThere(t *testing.T) {
+	_, config := install(t)
+	write(t, config, smallest+"[payload]\nuser = \"turnstone-nobody\"\n")
+	code, out, _ := cli(t, config, "doctor")
+	if code != control.NotPrepared || !strings.Contains(out, "has mistakes: acme config check shows them\n") || !strings.Contains(out, "! account of the payload: failed") {
+		t.Errorf("%d\n%s", code, out)
 	}
 }
 

@@ -41,7 +41,7 @@ func codeOf(err error) control.Code {
 		return control.Code(ended.Code)
 	case errors.Is(err, host.ErrPrivilege):
 		return control.NoPrivilege
-	case errors.Is(err, host.ErrUnsafe):
+	case errors.Is(err, host.ErrUnsafe), errors.Is(err, host.ErrNoManager):
 		return control.NotPrepared
 	case errors.Is(err, control.ErrNotRunning):
 		return control.NotRunning

@@ -42,7 +42,11 @@ func execute(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	a.json = a.json || a.command == "" && slices.Contains(argv, "--json") // a mistake in front of it hides it from the parser
 	if err != nil && a.command == "" {
 		a.command = commandName(cmd)
-		err = exit(control.Usage, "%s (see %s --help)", strings.Join(strings.Fields(err.Error()), " "), cmd.CommandPath())
+		text := strings.Join(strings.Fields(err.Error()), " ")
+		if strings.Contains(text, ": time: ") { // what time.ParseDuration says has no example
+			text += ": write 90m or 48h"
+		}
+		err = exit(control.Usage, "%s (see %s --help)", text, cmd.CommandPath())
 	}
 	return int(a.finish(err))
 }

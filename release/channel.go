@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/Masterminds/semver/v3"
+
 	"github.com/turnstone-go/turnstone/manifest"
 )
 
@@ -67,6 +69,26 @@ func offer(set *manifest.Set, channel string, release manifest.Release, data []b
 		}
 	}
 	return saveChannel(set, c)
+}
+
+// greaterNumber returns the version on offer in a channel with the greatest number above that of version, "" if there is
+// none. Epochs order and numbers are for people, so this may be meant, for instance in a channel of its own.
+func greaterNumber(set *manifest.Set, channel, version string) (string, error) {
+	c, err := loadChannel(set, set.Product(), channel)
+	if err != nil {
+		return "", err
+	}
+	top, err := semver.StrictNewVersion(version)
+	if err != nil {
+		return "", err
+	}
+	found := ""
+	for _, o := range c.Offers {
+		if v, err := semver.StrictNewVersion(o.Version); err == nil && o.Yanked == "" && v.GreaterThan(top) {
+			top, found = v, o.Version
+		}
+	}
+	return found, nil
 }
 
 // nextEpoch is one more than any channel has seen.

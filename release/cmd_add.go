@@ -73,6 +73,7 @@ type added struct {
 	Epoch     uint64     `json:"epoch"`
 	Share     int        `json:"share"` // of the hosts, in basis points
 	Artifacts []artifact `json:"artifacts"`
+	Leaves    string     `json:"leaves,omitempty"` // a version of a greater number that hosts go down from
 	pending
 }
 
@@ -92,6 +93,9 @@ func (a added) text(w io.Writer) {
 		for _, p := range f.Patches {
 			line(w, "also", "%s %s: %s (%s)", f.Platform, called(p), size(p.SizeBytes), p.Kind)
 		}
+	}
+	if a.Leaves != "" {
+		line(w, "warning", "%s has the greater number and is the older release now: hosts of %s go from it to %s", a.Leaves, a.Channel, a.Version)
 	}
 	a.next(w, "release publish --to dir:PATH")
 }
@@ -244,6 +248,10 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	if err := release.Check(); err != nil {
 		return nil, misgiven("", err)
 	}
+	leaves, err := greaterNumber(set, to.channel, release.Version)
+	if err != nil {
+		return nil, err
+	}
 	err = offer(set, to.channel, release, release.Bytes(), to.share)
 	if errors.Is(err, manifest.ErrLeap) && to.epoch != 0 {
 		return nil, usage("--epoch %d: too far above the last one, since hosts follow steps of at most 2^32: give a lower one", to.epoch)
@@ -255,7 +263,7 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	if err != nil {
 		return nil, err
 	}
-	answer := added{Version: release.Version, Channel: to.channel, Epoch: epoch, Share: to.share, pending: pending{missing}}
+	answer := added{Version: release.Version, Channel: to.channel, Epoch: epoch, Share: to.share, Leaves: leaves, pending: pending{missing}}
 	for _, a := range release.Artifacts {
 		answer.Artifacts = append(answer.Artifacts, artifact{a.OS + "/" + a.Arch, a.Name, a.SizeBytes, a.SHA256, a.Patches})
 	}

@@ -52,6 +52,18 @@ func (s *selection) flags(cmd *cobra.Command, source, help string) {
 	cmd.Flags().StringArrayVar(&s.channels, "channel", nil, "channel; may be given several times (default: all of the product)")
 }
 
+// named is what the command line says of versions and platforms.
+func (s selection) named() string {
+	words := []string{"is on offer"}
+	if len(s.versions) > 0 {
+		words = append(words, "as version "+strings.Join(s.versions, " or "))
+	}
+	if len(s.platforms) > 0 {
+		words = append(words, "for "+strings.Join(s.platforms, " or "))
+	}
+	return strings.Join(words, " ")
+}
+
 // bundled is the answer of bundle.
 type bundled struct {
 	File      string            `json:"file"`
@@ -87,7 +99,7 @@ func (a *app) bundle(ctx context.Context, s selection, out string) (answer, erro
 		return nil, err
 	}
 	if len(c.contents) == 0 {
-		return nil, usage("no program has a version of %q and a platform of %q, as far as they are named: see 'release verify' for what there is", s.versions, s.platforms)
+		return nil, usage("no program %s: 'release verify' on the published repository lists what there is", s.named())
 	}
 	temp, err := tempDir()
 	if err != nil {
@@ -96,8 +108,10 @@ func (a *app) bundle(ctx context.Context, s selection, out string) (answer, erro
 	defer temp.remove()
 	files := c.bundle(ctx, temp.path)
 	b := bundled{File: out, Product: c.product, Timestamp: c.timestamp, Expires: c.expires, Channels: c.channels, Files: len(files)}
-	b.SizeBytes, err = writeBundle(out, files)
-	return b, err
+	if b.SizeBytes, err = writeBundle(out, files); err != nil {
+		return nil, err
+	}
+	return b, nil
 }
 
 // renewed holds the product, with metadata that is good for a while, until done is called.

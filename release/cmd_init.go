@@ -77,6 +77,7 @@ func (w *workspace) initialise(ctx context.Context, encrypt bool) (answer, error
 	}
 	answer, err := w.create(ctx, encrypt)
 	if err != nil {
+		_ = w.disk.Remove(w.keys()) // without a key in it, it would only stand in the way of the next try; else it stays
 		return nil, err
 	}
 	return answer, w.product.save(w.disk, w.path)

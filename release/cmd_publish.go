@@ -166,7 +166,7 @@ func (w *workspace) refresh(ctx context.Context, set *manifest.Set) ([]string, e
 		return nil, err
 	}
 	if missing := set.Missing(); len(missing) > 0 {
-		return nil, refuse("metadata is about to expire and its keys are not all here (missing: %v): bring the keys of snapshot and timestamp", missing)
+		return nil, refuse("metadata is about to expire and its keys are not all here (%s to come): bring the keys of snapshot and timestamp", lacking(missing))
 	}
 	return due, w.replace(ctx, set)
 }

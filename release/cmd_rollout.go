@@ -195,7 +195,7 @@ func (w *workspace) eachOffer(ctx context.Context, version string, channels []st
 		changed = append(changed, name)
 	}
 	if !known {
-		return nil, nil, refuse("no channel of %s offers %s", strings.Join(channels, ", "), version)
+		return nil, nil, refuse("%s is not offered in %s: 'release verify' on the published repository lists what is", version, strings.Join(channels, " or "))
 	}
 	return set, changed, nil
 }

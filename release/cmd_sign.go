@@ -122,7 +122,7 @@ func (w *workspace) signDraft(ctx context.Context, s signing) (answer, error) {
 		if len(s.files) > 0 {
 			return nil, nothing("the signatures of %s are in the draft already", strings.Join(s.files, ", "))
 		}
-		return nil, refuse("no key here can add a signature: give one with --key FILE (missing: %v)", before)
+		return nil, refuse("no key here can add a signature: give one with --key FILE (%s to come)", lacking(before))
 	}
 	if result.Missing, err = w.commit(ctx, set); err != nil {
 		return nil, err

@@ -87,6 +87,15 @@ func TestPassphraseFileThatOthersCanRead(t *testing.T) {
 	contains(t, b.must(13, "keys", "encrypt", "stable", "--passphrase-file", file).err, "chmod 600")
 }
 
+// An init that had no passphrase leaves nothing that would stop the next one.
+func TestInitWithoutPassphrase(t *testing.T) {
+	b := newBench(t)
+	b.dir = filepath.Join(t.TempDir(), "product")
+	t.Setenv("RELEASE_PASSPHRASE", "")
+	b.must(13, "init", "agent", "--encrypt")
+	b.must(0, "init", "agent")
+}
+
 // init encrypts every key, each with a passphrase of its own if the environment has one. The artifact key is in
 // minisign's format. Opening that one is made slow on purpose, so it is done as rarely as the test allows.
 func TestInitEncrypts(t *testing.T) {

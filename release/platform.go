@@ -3,10 +3,19 @@ package main
 import (
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // binary is one file to be released for one platform.
 type binary struct{ OS, Arch, Path string }
+
+// Hosts compare with GOOS and GOARCH, so a release for any other name would reach none. These are the systems and
+// processors of "go tool dist list".
+var (
+	systems    = strings.Fields("aix android darwin dragonfly freebsd illumos ios js linux netbsd openbsd plan9 solaris wasip1 windows")
+	processors = strings.Fields("386 amd64 arm arm64 loong64 mips mips64 mips64le mipsle ppc64 ppc64le riscv64 s390x wasm")
+)
 
 var (
 	platformName = regexp.MustCompile(`[_-](linux|windows|darwin|freebsd)[_-](amd64|arm64|386|arm|riscv64)(\.exe|\.tar\.gz|\.tgz|\.tar\.zst|\.zip)?$`)
@@ -28,6 +37,9 @@ func binaries(files, platforms []string) ([]binary, error) {
 		m := platformFlag.FindStringSubmatch(p)
 		if m == nil {
 			return nil, usage("--platform %s: write it as os/arch=FILE, for instance linux/amd64=dist/agent", p)
+		}
+		if !slices.Contains(systems, m[1]) || !slices.Contains(processors, m[2]) {
+			return nil, usage("--platform %s: no host is %s/%s: name the platform as Go does, for instance linux/amd64, linux/arm64 or windows/amd64", p, m[1], m[2])
 		}
 		all = append(all, binary{m[1], m[2], m[3]})
 	}

@@ -17,8 +17,10 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 	program := b.build("1.0.0", "linux_amd64", "x")
 	plain := filepath.Join(b.dist, "agent")
 	empty := b.build("9.9.9", "linux_amd64", "")
-	if err := os.WriteFile(plain, []byte("x"), 0o755); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{plain, plain + "+"} {
+		if err := os.WriteFile(name, []byte("x"), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	links, files := tarball(t, "links.tar.gz", tar.TypeSymlink), tarball(t, "files.tgz", tar.TypeReg)
 	noArchive := filepath.Join(b.dist, "no.zip")
@@ -38,6 +40,9 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"add 1.0.0", "no files"},
 		{"add 1.0.0 " + plain, "--platform linux/amd64=" + plain},
 		{"add 1.0.0 --platform linux=" + plain, "os/arch=FILE"},
+		{"add 1.0.0 --platform linux/amd46=" + plain, "no host is linux/amd46"},
+		{"add 1.0.0 --platform win/amd64=" + plain, "no host is win/amd64"},
+		{"add 1.0.0 --platform linux/amd64=" + plain + "+", "file name \"agent+\": use letters"},
 		{"add 1.0.0 " + program + " --platform linux/amd64=" + plain, "two files"},
 		{"add 1.0.0 --platform linux/amd64=" + b.dist, "not a file"},
 		{"add 9.9.9 " + empty, "empty"},
@@ -51,7 +56,7 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"add 1.0.0 " + program + " --protocol-max 9999999", "from 1 to 1048576"},
 		{"add 1.0.0 " + program + " --epoch 9999999999999999999", "must be between 1 and"},
 		{"add 1.0.0 " + program + " --epoch 9999999999", "give a lower one"},
-		{"add 1.0.0 --platform " + strings.Repeat("linux", 7) + "/amd64=" + plain, "at most 32"},
+		{"add 1.0.0 --platform " + strings.Repeat("linux", 7) + "/amd64=" + plain, "name the platform as Go does"},
 		{"add 1.0.0 --platform linux/amd64=" + odd, "use letters, digits"},
 		{"add 1.0.0 " + program + " --colour", "unknown flag"},
 		{"publish", "required flag"},
@@ -110,7 +115,7 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 	}
 	contains(t, must(t, 2, "keys", "--dir", t.TempDir()).err, "release init")
 	contains(t, b.must(13, "init", "other").err, "give another --dir")
-	contains(t, b.must(13, "yank", "1.0.0", "--reason", "x").err, "no channel of beta, stable offers 1.0.0")
+	contains(t, b.must(13, "yank", "1.0.0", "--reason", "x").err, "1.0.0 is not offered in beta or stable")
 	contains(t, b.must(13, "promote", "1.0.0", "--from", "beta", "--to", "stable").err, "it has none")
 }
 

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -53,6 +55,38 @@ func TestRollout(t *testing.T) {
 	b.must(13, "rollout", "2.0.0", "--share", "1%")
 	b.must(0, "yank", "1.0.0", "--reason", "leaks")
 	contains(t, b.must(13, "rollout", "1.0.0", "--share", "100%").err, "leaks")
+}
+
+// A smaller number that is offered later is newer for the hosts, and whoever adds it is told.
+func TestSmallerNumberIsToldOf(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "beta", "stable")
+	b.add("1.10.0")
+	b.add("2.0.0")
+	b.must(0, "yank", "2.0.0", "--reason", "loses data")
+	got := b.must(0, "add", "1.9.0", b.build("1.9.0", "linux_amd64", "x"), "--json")
+	var a added
+	got.result(t, &a)
+	if a.Leaves != "1.10.0" {
+		t.Errorf("from 1.10.0 to 1.9.0: %+v", a)
+	}
+	contains(t, b.must(0, "add", "1.8.0", b.build("1.8.0", "linux_amd64", "x")).out, "warning", "hosts of beta go from it to 1.8.0")
+	if out := b.must(0, "add", "1.8.0-rc.1", b.build("1.8.0-rc.1", "linux_amd64", "x"), "--channel", "stable").out; strings.Contains(out, "warning") {
+		t.Errorf("the first of its channel: %s", out)
+	}
+}
+
+// A bundle that could not be written is not told as one.
+func TestBundleIntoNoFolder(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "stable")
+	contains(t, b.must(2, "bundle", "x.tsb", "--version", "9.9.9").err, "is on offer as version 9.9.9")
+	b.add("1.0.0")
+	got := b.must(1, "bundle", filepath.Join(t.TempDir(), "missing", "x.tsb"))
+	if got.out != "" {
+		t.Errorf("printed %s", got.out)
+	}
+	contains(t, got.err, "missing")
 }
 
 func TestShareIsWrittenOneWay(t *testing.T) {

@@ -305,9 +305,14 @@ func (p pending) next(w io.Writer, then string) {
 		line(w, "next", "%s", then)
 		return
 	}
+	line(w, "waiting", "in draft/ for %s: run 'release sign --key FILE' where the keys are", lacking(p.Missing))
+}
+
+// lacking says which signatures are missing, by role.
+func lacking(missing map[string]int) string {
 	var parts []string
-	for _, role := range slices.Sorted(maps.Keys(p.Missing)) {
-		parts = append(parts, count(p.Missing[role], "signature")+" of "+role)
+	for _, role := range slices.Sorted(maps.Keys(missing)) {
+		parts = append(parts, count(missing[role], "signature")+" of "+role)
 	}
-	line(w, "waiting", "in draft/ for %s: run 'release sign --key FILE' where the keys are", strings.Join(parts, ", "))
+	return strings.Join(parts, ", ")
 }

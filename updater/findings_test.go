@@ -189,7 +189,6 @@ func TestRollbackNamesWhatIsThere(t *testing.T) {
 	st.Held = []journal.Mark{{Number: "1.2.0", Digest: version(2).Digest}}
 	for number, want := range map[string]string{
 		"0.0.1": "0.0.1 is not among the good versions on disk; to go back to: 1.3.0, 1.1.0",
-		"1.4.0": "1.4.0 is not among",
 		"1.2.0": "1.2.0 is not among",
 	} {
 		_, err := apply(st, Order{Kind: OrderRollback, Number: number}, edge)
@@ -197,10 +196,39 @@ func TestRollbackNamesWhatIsThere(t *testing.T) {
 			t.Errorf("%s: %v", number, err)
 		}
 	}
+	if _, err := apply(st, Order{Kind: OrderRollback, Number: "1.4.0"}, edge); !errors.Is(err, ErrNothing) || !strings.Contains(err.Error(), "1.4.0 is the version that serves") {
+		t.Errorf("to the active version: %v", err)
+	}
 	st.Good = versions(4)
 	for number, want := range map[string]string{"": "no other good version", "0.0.1": "0.0.1 is not a good version on disk, and no other one is"} {
 		if _, err := apply(st, Order{Kind: OrderRollback, Number: number}, edge); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", number, err)
+		}
+	}
+}
+
+// Whoever orders a rollback a second time, in the probation of the first, does not undo it. A version that is named
+// is where the order goes, or it is refused.
+func TestRollbackTwice(t *testing.T) {
+	for _, phase := range []Phase{journal.Switching, journal.Probation} {
+		st := at(phase)
+		st.Good = versions(3, 2, 1)
+		back := version(2)
+		st.Candidate = &back
+		for number, want := range map[string]error{"": ErrNothing, "1.2.0": ErrNothing, "1.1.0": ErrNoPrevious} {
+			got, err := apply(st, Order{Kind: OrderRollback, Number: number}, edge)
+			if !errors.Is(err, want) || got.Phase != phase || len(got.Held) != 0 {
+				t.Errorf("%s, to %q: %s, %v", phase, number, got.Phase, err)
+			}
+		}
+		got, err := apply(st, Order{Kind: OrderRollback, Number: "1.3.0"}, edge)
+		if err != nil || got.Phase != journal.Reverting {
+			t.Errorf("%s, to the version that was left: %s, %v", phase, got.Phase, err)
+		}
+		forward := at(phase) // 1.3.0 is new, 1.2.0 and 1.1.0 are good
+		forward.Good = versions(2, 1)
+		if _, err := apply(forward, Order{Kind: OrderRollback, Number: "1.1.0"}, edge); !errors.Is(err, ErrNoPrevious) || !strings.Contains(err.Error(), "the way back is to 1.2.0") {
+			t.Errorf("%s, past the version before: %v", phase, err)
 		}
 	}
 }

@@ -84,7 +84,8 @@ func update(st State, o Order, at outlook) (State, error) {
 
 // rollback leaves the candidate that has the traffic, or else is an update to a version on disk: it enters
 // at warming, which verifies the bytes again, and the version it leaves is held in the same write, so that
-// idle does not install it again.
+// idle does not install it again. Ordered once more while that is under way it changes nothing, unless a
+// version is named: an operator who is not sure that he was heard must not end where he began.
 func rollback(st State, o Order, at outlook) (State, error) {
 	leaves := left(st)
 	switch {
@@ -93,12 +94,20 @@ func rollback(st State, o Order, at outlook) (State, error) {
 	case o.Leaves != "" && o.Leaves != leaves.Digest, st.Phase == journal.Reverting:
 		return st, fmt.Errorf("%w: the version to leave is being left or has been", ErrNothing)
 	}
-	mark := journal.Mark{Number: leaves.Number, Digest: leaves.Digest, Reason: reason(o, "rolled back by order"), At: at.now}
-	if st.Phase == journal.Switching || st.Phase == journal.Probation {
-		return giveUp(st, journal.Operator, errors.New(mark.Reason), at), nil
-	}
-	if goingBack(st) && st.Phase == journal.Warming && o.Number == "" {
+	moved := st.Phase == journal.Switching || st.Phase == journal.Probation
+	switch {
+	case o.Number == leaves.Number:
+		return st, fmt.Errorf("%w: %s is the version that serves", ErrNothing, o.Number)
+	case goingBack(st) && o.Number == "" && moved: // ordered twice, it would undo itself
+		return st, fmt.Errorf("%w: %s is back already, in its probation; to leave it, name the version to go to", ErrNothing, leaves.Number)
+	case goingBack(st) && o.Number == "" && st.Phase == journal.Warming:
 		return st, fmt.Errorf("%w: %s is on its way back already", ErrNothing, st.Candidate.Number)
+	case moved && o.Number != "" && len(st.Good) > 0 && o.Number != st.Good[0].Number:
+		return st, fmt.Errorf("%w: from %s, in its probation, the way back is to %s; go to %s from there", ErrNoPrevious, leaves.Number, st.Good[0].Number, o.Number)
+	}
+	mark := journal.Mark{Number: leaves.Number, Digest: leaves.Digest, Reason: reason(o, "rolled back by order"), At: at.now}
+	if moved {
+		return giveUp(st, journal.Operator, errors.New(mark.Reason), at), nil
 	}
 	back := previous(st, o.Number, at.config)
 	if back == nil {

@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -49,8 +48,5 @@ func (s *Server) renew(w http.ResponseWriter, r *http.Request) (any, error) {
 func (c *Client) Renew(ctx context.Context, check bool) (r Renewal, err error) {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit+2*slow)
 	defer cancel()
-	if err := c.do(ctx, http.MethodPost, "self-update", marshal(renewRequest{check}), &r); err != nil {
-		return r, fmt.Errorf("self-update: %w", err)
-	}
-	return r, nil
+	return r, c.do(ctx, http.MethodPost, "self-update", marshal(renewRequest{check}), &r)
 }

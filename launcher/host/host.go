@@ -92,6 +92,9 @@ var ErrUnsafe = errors.New("can be changed by others")
 // ErrNoService says that no service has this name.
 var ErrNoService = errors.New("not installed as a service")
 
+// ErrNoManager is returned where no service manager runs that we know, as in most containers.
+var ErrNoManager = errors.New("no service manager runs here")
+
 // Ended says that a service ended while it was being started. Code is its exit code.
 type Ended struct {
 	Code int

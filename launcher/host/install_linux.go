@@ -46,8 +46,15 @@ func systemctl(ctx context.Context, args ...string) (string, error) {
 func (d systemd) unit(name string) string { return filepath.Join(d.folder, name+".service") }
 
 func install(ctx context.Context, s Spec, look bool) ([]Step, error) {
-	return realSystemd().register(ctx, s, look)
+	d := realSystemd()
+	if _, err := os.Stat(booted); err != nil && d.root && !look {
+		return nil, fmt.Errorf("%w: this machine was not booted with systemd: use `launcher run` under your own manager", ErrNoManager)
+	}
+	return d.register(ctx, s, look)
 }
+
+// booted is there where systemd runs: sd_booted(3).
+const booted = "/run/systemd/system"
 
 func uninstall(ctx context.Context, name, state string) ([]Step, error) {
 	d := realSystemd()

@@ -6,6 +6,7 @@
 // shows the target beside each figure; the exit code is 1 when one is missed.
 //
 //	-json        the last line on standard output is one JSON object
+//	-list        print the parts
 //	-part NAME   measure only this part (several: separated by commas)
 //	-quick       few runs, to try the bench itself; its figures mean little
 //	-windows     the launcher is a service of Windows, under Wine; the clients stay on this computer. Only what
@@ -62,10 +63,17 @@ func main() {
 		return
 	}
 	asJSON := flag.Bool("json", false, "print one JSON object as the last line")
-	only := flag.String("part", "", "measure only these parts, separated by commas")
+	list := flag.Bool("list", false, "print the parts")
+	only := flag.String("part", "", "measure only the parts `NAME,NAME`")
 	quick := flag.Bool("quick", false, "few runs, to try the bench itself")
 	onWindows := flag.Bool("windows", false, "measure the launcher as a service of Windows, under Wine")
 	flag.Parse()
+	if *list {
+		for _, p := range allParts {
+			fmt.Printf("%-9s %s\n", p.name, p.about)
+		}
+		return
+	}
 	chosen, err := choose(*only, *onWindows)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
