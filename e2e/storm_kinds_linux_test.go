@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,6 +133,9 @@ func stormOn(t *testing.T, p stage.Programs, m *stage.Machine, k kind) *storm {
 	}
 	h := &storm{Stage: s, kind: k, machine: m, plan: filepath.Join(s.Home, "die"), active: "1.0.0"}
 	s.Env = []string{"LAUNCHER_DIE=" + h.plan}
+	if m != nil {
+		s.Env = []string{"LAUNCHER_DIE=Z:" + strings.ReplaceAll(h.plan, "/", `\`)}
+	}
 	t.Cleanup(func() { h.end(t) })
 	publish(t, s, "1.0.0", program(t, "1.0.0", ""))
 	launch(t, s)

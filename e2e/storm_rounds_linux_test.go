@@ -27,7 +27,7 @@ import (
 // stormProgram is a launcher that can be told to die at a point: see launcher/fault_kill.go.
 var stormProgram = sync.OnceValues(func() (string, error) {
 	out := filepath.Join(programs.Dir, "mortal")
-	return out, stage.BuildMortal(out)
+	return out, stage.BuildMortal(out, "linux")
 })
 
 // storm is one host in it.

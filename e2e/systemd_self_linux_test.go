@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -63,6 +67,54 @@ func TestSystemdSelfUpdate(t *testing.T) {
 	if now := m.registered(t); now != "100.4.0" {
 		t.Errorf("without the state folder %s is left", now)
 	}
+}
+
+// When power fails in the middle of a trial, the guard is gone. A launcher that hangs is then ended by systemd's own
+// bound for a start, and the one before it comes back at the next, since the new one counts its starts before
+// anything else. A good one takes over.
+func TestSystemdPowerCutInATrial(t *testing.T) {
+	p := programs
+	p.Launcher = launcherBinary(t, "100.0.0", "")
+	o := quick(map[string]string{"launcher": "channel = \"launcher\"\ntrial = \"10m\"\n"})
+	o.Channels = []string{"launcher"}
+	m := bootedWith(t, p, o)
+	m.launcher(t, 0, "install")
+	m.dropIn(t, "TimeoutStartSec=5\n")
+	m.launcher(t, 0, "start")
+	m.serving(t, "1.0.0")
+	for _, next := range []struct {
+		version, fault, after string
+		code                  int
+	}{
+		{"100.1.0", "hang-late", "100.0.0", 10},
+		{"100.2.0", "", "100.2.0", 3},
+	} {
+		offer(t, m.stage, next.version, next.fault)
+		m.launcher(t, 0, "self-update")
+		eventually(t, next.version+" is registered", func() bool { return m.registered(t) == next.version })
+		if err := m.PowerCut(); err != nil {
+			t.Fatal(err)
+		}
+		if next.fault != "" {
+			left, err := os.ReadFile(filepath.Join(m.Root(), hostState, "launcher", "trial"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			says(t, string(left), next.version)
+		}
+		if err := m.Boot(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.serving(t, "1.0.0")
+		eventually(t, "the trial is over", func() bool { return m.registered(t) == next.after && m.trialIsOver() })
+		m.launcher(t, next.code, "self-update")
+	}
+}
+
+// trialIsOver says whether there is no record of one.
+func (m *machine) trialIsOver() bool {
+	_, err := os.Stat(filepath.Join(m.Root(), hostState, "launcher", "trial"))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // registered is the version of what systemd starts.

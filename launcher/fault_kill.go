@@ -59,7 +59,9 @@ func (d *mortalDisk) tick(next string) {
 }
 
 func (d *mortalDisk) die() {
-	_ = os.Remove(d.plan)
+	if os.Remove(d.plan) != nil {
+		return // it was taken back in this moment
+	}
 	if p, err := os.FindProcess(os.Getpid()); err == nil {
 		_ = p.Kill() // nothing is told any more
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // trialFault is what a launcher that is built for tests does wrong, set with -X main.trialFault=...: "exit" or "hang" before
-// main, and "exit-late" after the first act.
+// main, and "exit-late" or "hang-late" after the first act.
 var trialFault string
 
 func init() {
@@ -24,6 +24,9 @@ func init() {
 	case "exit":
 		os.Exit(3)
 	case "hang":
+		select {}
+	case "hang-late":
+		firstAct(os.Args)
 		select {}
 	}
 }

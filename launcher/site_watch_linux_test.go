@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/turnstone-go/turnstone/updater"
 )
 
+// A candidate passes its probation when it has answered enough, or the version that waits has no
 // connection left that could have come to it, or twice the time has passed.
 func TestProbationWaitsForTraffic(t *testing.T) {
 	const enough = 5
@@ -72,6 +74,7 @@ func (g *ground) stay() net.Conn {
 	return c
 }
 
+// What a candidate is compared with is what the version before answered in its last ten minutes or so, and not what it did
 // before them.
 func TestUsualIsOfTheLastTenMinutes(t *testing.T) {
 	g := newGround(t, nil)
@@ -88,6 +91,24 @@ func TestUsualIsOfTheLastTenMinutes(t *testing.T) {
 		m.count(began.Add(tc.after), m.proc.Stats())
 		if got := m.usual(); got != (wire.Stats{Requests: tc.want, Open: got.Open, Idle: got.Idle, Active: got.Active}) {
 			t.Errorf("%s after its start: %+v, want %d requests", tc.after, got, tc.want)
+		}
+	}
+}
+
+// What takes more memory than it may is turned away when the version before takes less, or is not there to be asked; what
+// both need is for an operator to allow.
+func TestMemoryIsComparedWithTheVersionBefore(t *testing.T) {
+	g := newGround(t, func(c *Config) { c.Probation.MemoryMB, c.Probation.Fall = 1, 3 }) // every process takes more
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.forward(two)
+	m, base := g.living(two), g.living(one)
+	for range 10 {
+		g.must(g.weigh(m, base))
+	}
+	for n := range 3 {
+		if err := g.weigh(m, nil); errors.Is(err, errHeavy) != (n == 2) {
+			t.Errorf("look %d without the version before: %v", n+1, err)
 		}
 	}
 }

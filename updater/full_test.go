@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
@@ -31,13 +32,28 @@ func fills(w *world, k int) (came func() bool) {
 	return func() bool { return n > k }
 }
 
+// tight is a disk that says how little it has as soon as it is full, and not before.
+type tight struct {
+	durable.Disk
+	full func() bool
+}
+
+func (d tight) Free(name string) (int64, error) {
+	if d.full() {
+		return 1 << 20, nil
+	}
+	return d.Disk.Free(name)
+}
+
 // TestFullAtEveryWrite lets the disk become full at each write of an update. Whatever could not be written, the
-// version before serves on, nobody is blamed for it, and when there is room again the update is made.
+// version before serves on, nobody is blamed for it, what is told says how much is needed, and when there is room again
+// the update is made.
 func TestFullAtEveryWrite(t *testing.T) {
 	k := 0
 	for came := true; came; k++ {
 		in(t, []int{2, 1}, []int{3}, func(t *testing.T, r *rig) {
 			full := fills(r.world, k)
+			r.cut.Disk = tight{r.disk, full}
 			r.launch()
 			e := r.rest(1)
 			came = full()
@@ -47,10 +63,11 @@ func TestFullAtEveryWrite(t *testing.T) {
 			if e.Outcome != Committed && e.Verdict != journal.World || len(r.state().Quarantine) > 0 {
 				t.Errorf("full from write %d on: somebody is blamed: %+v", k, r.state())
 			}
-			if e.Outcome != Committed && !strings.Contains(e.Reason, "no space left") {
+			if e.Outcome != Committed && !strings.Contains(e.Reason, " MiB needed, 1.0 MiB free; make room for ") {
 				t.Errorf("full from write %d on: the reason is %q", k, e.Reason)
 			}
 			r.disk.Fail(nil)
+			r.cut.Disk = r.disk
 			r.until("the update, when there is room", func() bool { return left(r.state()).Digest == version(3).Digest && r.phase() == journal.Idle })
 			r.expect(3, Committed)
 		})

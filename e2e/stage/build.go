@@ -35,9 +35,9 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 	return p, nil
 }
 
-// BuildMortal compiles a launcher that dies where it is told to: see launcher/fault_kill.go.
-func BuildMortal(out string) error {
-	return compile(context.Background(), out, "./launcher", "", runtime.GOOS, "-tags", "trialfault")
+// BuildMortal compiles a launcher for a system that dies where it is told to: see launcher/fault_kill.go.
+func BuildMortal(out, goos string) error {
+	return compile(context.Background(), out, "./launcher", "", goos, "-tags", "trialfault")
 }
 
 // Example compiles the example payload with a version and a fault inside and returns its path. Faults are

@@ -60,6 +60,43 @@ func TestBootSurvivesEveryCut(t *testing.T) {
 	}
 }
 
+// A launcher that has reported in stays, also where power failed before the record of its trial was gone, and it has no
+// try left.
+func TestReportedLauncherStays(t *testing.T) {
+	start := func() *durabletest.Disk {
+		d := fresh(t)
+		if err := update(pretend(d)); err != nil {
+			t.Fatal(err)
+		}
+		for n := range maxTries - 1 {
+			if goOn, err := pretend(d).Try(digest(newBytes), 100+n); !goOn || err != nil {
+				t.Fatalf("try %d: %v, %v", n+1, goOn, err)
+			}
+		}
+		return d
+	}
+	between := 0
+	run := func(d *durabletest.Disk) { boot(t, d, true, "cut") }
+	durabletest.Sweep(t, start, run, func(t *testing.T, d *durabletest.Disk, trial string) {
+		r, err := pretend(d).Record()
+		if err != nil {
+			t.Fatalf("%s: %v", trial, err)
+		}
+		reported := r.Now.Digest == digest(newBytes)
+		if tr, _ := pretend(d).Trial(); tr != nil && reported {
+			between++
+		}
+		which := boot(t, d, true, trial)
+		if reported && which != "new" {
+			t.Fatalf("%s: it had reported in, and the %s launcher runs", trial, which)
+		}
+		rested(t, d, which, trial)
+	})
+	if between == 0 {
+		t.Error("no cut left the record of a trial that was over")
+	}
+}
+
 // Power fails, or the launcher is killed, at every operation of a self-update, and power fails again at every
 // operation of the starts after it: a whole launcher starts at each, and a good one stays.
 func TestSecondCutWithinRecovery(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"aead.dev/minisign"
@@ -293,6 +294,20 @@ func TestGuard(t *testing.T) {
 		if r, err := f.Record(); err != nil || len(r.Refused) != 1 || r.Refused[0].Digest != target {
 			t.Errorf("%+v, %v", r, err)
 		}
+	})
+	t.Run("it has the time that was stated", func(t *testing.T) {
+		f, exe := onTrial(t)
+		synctest.Test(t, func(t *testing.T) {
+			begun := time.Now()
+			const within = 25 * time.Second
+			if back, err := f.Guard(t.Context(), Guard{Target: target, Within: within, Process: &fake{}}); err != nil || !back {
+				t.Errorf("went back %v, %v", back, err)
+			}
+			if took := time.Since(begun); took < within || took > within+2*glance {
+				t.Errorf("went back after %s, stated are %s", took, within)
+			}
+		})
+		leadsTo(t, f, exe, oldBytes)
 	})
 	t.Run("one that ended goes back at once", func(t *testing.T) {
 		f, exe := onTrial(t)

@@ -51,7 +51,7 @@ func environment() []string {
 		"WINEDEBUG=" + or(os.Getenv("WINEDEBUG"), "-all"), "WINEDLLOVERRIDES=mscoree,mshtml,winemenubuilder.exe=",
 	}
 	for _, nv := range os.Environ() {
-		for _, prefix := range []string{"GO", "TURNSTONE_", "EXAMPLE_", "TS_"} {
+		for _, prefix := range []string{"GO", "TURNSTONE_", "EXAMPLE_", "LAUNCHER_", "TS_"} {
 			if strings.HasPrefix(nv, prefix) {
 				env = append(env, nv)
 			}
