@@ -140,7 +140,7 @@ func (t *trial) judge(ctx context.Context, p place, f *feed, b *bundle.Bundle, o
 	offers.List = nil
 	for _, o := range all {
 		r, err := f.Resolve(ctx, o.Number)
-		if err != nil && !errors.Is(err, manifest.ErrWrongPlatform) && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil && !errors.Is(err, policy.ErrPlatform) && !errors.Is(err, fs.ErrNotExist) {
 			return refusedBundle(err)
 		}
 		if err != nil || !has(b, manifest.HashPath(r.Version.Digest)) {

@@ -147,19 +147,18 @@ func unchosen(findings []policy.Finding) error {
 	if len(findings) == 0 {
 		return &control.Error{Code: control.NothingToDo, Text: "the channel offers no launcher"}
 	}
-	i := slices.IndexFunc(findings[0].Verdicts, func(v policy.Verdict) bool { return !v.Pass })
-	if i < 0 {
-		return &control.Error{Code: control.NothingToDo, Text: findings[0].Number + " runs"}
+	for _, f := range findings {
+		switch v := f.Refusal(); {
+		case v == nil:
+			return &control.Error{Code: control.NothingToDo, Text: f.Number + " runs"}
+		case v.Moot():
+		case v.Gate == "quarantine": // that of launchers is not cleared by an order
+			return &control.Error{Code: control.HeldBack, Text: f.Number + ": did not report in here before; the next release of the channel is tried"}
+		default:
+			return &control.Error{Code: control.HeldBack, Text: f.Number + ": " + v.Text}
+		}
 	}
-	v := findings[0].Verdicts[i]
-	code := control.HeldBack
-	switch v.Gate {
-	case "newer":
-		code = control.NothingToDo
-	case "quarantine": // that of launchers is not cleared by an order
-		v.Text = "did not report in here before; the next release of the channel is tried"
-	}
-	return &control.Error{Code: code, Text: findings[0].Number + ": " + v.Text}
+	return &control.Error{Code: control.NothingToDo, Text: findings[0].Number + ": " + findings[0].Refusal().Text}
 }
 
 func (a *app) selfUpdateCmd() *cobra.Command {

@@ -86,6 +86,11 @@ func (y whyAnswer) text(w io.Writer, now time.Time) {
 		fmt.Fprintf(w, "no check has succeeded since the launcher started: %s check\n", y.program)
 	case y.Outcome == control.UpToDate:
 		fmt.Fprintf(w, "%s is active, and the channel offers nothing newer%s\n", y.Active, y.read(now))
+		for _, f := range y.Findings {
+			if v := f.Refusal(); v != nil && v.Gate == "platform" {
+				fmt.Fprintf(w, "  %s\n", v.Text)
+			}
+		}
 	default:
 		for _, f := range y.Findings {
 			y.finding(w, f, now)

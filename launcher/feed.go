@@ -85,13 +85,13 @@ func offers(v *manifest.View) policy.Offers {
 // Resolve finds this platform's artifact in a verified release document.
 func (f *feed) Resolve(ctx context.Context, number string) (policy.Release, error) {
 	r, err := f.release(ctx, number)
+	if errors.Is(err, manifest.ErrWrongPlatform) {
+		return policy.Release{}, fmt.Errorf("%s %w (%s/%s)", number, policy.ErrPlatform, f.host.OS, f.host.Arch)
+	}
 	if err != nil {
 		return policy.Release{}, err
 	}
-	a, ok := r.Artifact(f.host.OS, f.host.Arch)
-	if !ok {
-		return policy.Release{}, updater.Refused(fmt.Errorf("%s: %w: %s/%s", number, manifest.ErrWrongPlatform, f.host.OS, f.host.Arch))
-	}
+	a, _ := r.Artifact(f.host.OS, f.host.Arch) // or the error above
 	if err := f.carried(a.SHA256); err != nil {
 		return policy.Release{}, err
 	}

@@ -20,7 +20,7 @@ func (f *feed) anyOf(ctx context.Context, ask func(*fetch.Repository) error) err
 	var failed misses
 	for _, src := range f.source.Sources() {
 		err := ask(src)
-		if err == nil || ctx.Err() != nil || durable.Full(err) || errors.Is(err, manifest.ErrNoRelease) {
+		if err == nil || ctx.Err() != nil || durable.Full(err) || errors.Is(err, manifest.ErrNoRelease) || errors.Is(err, manifest.ErrWrongPlatform) {
 			return err
 		}
 		failed = append(failed, miss{src.Address(), err})

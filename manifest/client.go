@@ -115,7 +115,8 @@ func (c *Client) cached() (view *View, err error) {
 }
 
 // Release returns a release document that the last view signs, from the trust folder or else from the
-// source, and saves it. It returns ErrNoRelease, a refusal, or the error of the source or the disk.
+// source, and saves it. It returns ErrNoRelease, ErrWrongPlatform (of a document that is good for others), a refusal, or
+// the error of the source or the disk.
 func (c *Client) Release(ctx context.Context, src Source, version string) (Release, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -148,10 +149,13 @@ func (c *Client) release(ctx context.Context, src Source, version string) (r Rel
 	if o, ok := c.view.Channel.Offer(version); ok && o.Epoch != r.Epoch {
 		return Release{}, fmt.Errorf("%w: epoch %d, the channel offers epoch %d", ErrWrongVersion, r.Epoch, o.Epoch)
 	}
+	if err := c.saveAll(w.fresh); err != nil {
+		return Release{}, err
+	}
 	if _, ok := r.Artifact(c.host.OS, c.host.Arch); !ok && c.host.OS != "" {
 		return Release{}, fmt.Errorf("%w: %s/%s", ErrWrongPlatform, c.host.OS, c.host.Arch)
 	}
-	return r, c.saveAll(w.fresh)
+	return r, nil
 }
 
 func (c *Client) walk(ctx context.Context, src Source) *walk {

@@ -300,16 +300,12 @@ func unwanted(findings []policy.Finding, w *journal.Want) error {
 	if len(findings) == 0 {
 		return fmt.Errorf("%w: the channel is empty", ErrCurrent)
 	}
-	for _, v := range findings[0].Verdicts {
-		switch {
-		case v.Pass:
-		case v.Gate == "newer":
-			return fmt.Errorf("%w: %s", ErrCurrent, v.Text)
-		default:
-			return fmt.Errorf("%w: %s: %s", ErrHeld, findings[0].Number, v.Text)
+	for _, f := range findings {
+		if v := f.Refusal(); !v.Moot() {
+			return fmt.Errorf("%w: %s: %s", ErrHeld, f.Number, v.Text)
 		}
 	}
-	panic("updater: internal error: a release passed every gate and was not taken")
+	return fmt.Errorf("%w: %s", ErrCurrent, findings[0].Refusal().Text)
 }
 
 // tellCheck tells that a look at the channel brought nothing, or no answer.

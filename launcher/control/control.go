@@ -135,10 +135,8 @@ func NewWhy(active string, at time.Time, findings []policy.Finding) Why {
 	return w
 }
 
-// newer says whether a finding is on a release that is newer than the active version.
-func newer(f policy.Finding) bool {
-	return !slices.ContainsFunc(f.Verdicts, func(v policy.Verdict) bool { return v.Gate == "newer" && !v.Pass })
-}
+// newer says whether a finding is on a release that this host has not, and could have.
+func newer(f policy.Finding) bool { return !slices.ContainsFunc(f.Verdicts, policy.Verdict.Moot) }
 
 // about narrows w down to one release; "" leaves it whole.
 func (w Why) about(number string) (Why, error) {

@@ -101,6 +101,9 @@ type Verdict struct {
 	Until time.Time `json:"until,omitzero"` // when a refusal can change by itself, zero if it does not
 }
 
+// Moot says that a refusal keeps nothing from this host: the release is not newer, or has nothing for its platform.
+func (v Verdict) Moot() bool { return !v.Pass && (v.Gate == "newer" || v.Gate == "platform") }
+
 // Finding is one offer with the verdict of every gate that was asked, in the order they stand.
 type Finding struct {
 	Number   string    `json:"number"`
@@ -113,6 +116,15 @@ func (f Finding) Passed() bool {
 	return !slices.ContainsFunc(f.Verdicts, func(v Verdict) bool { return !v.Pass })
 }
 
+// Refusal is the first verdict that holds the release back, nil if it passed.
+func (f Finding) Refusal() *Verdict {
+	i := slices.IndexFunc(f.Verdicts, func(v Verdict) bool { return !v.Pass })
+	if i < 0 {
+		return nil
+	}
+	return &f.Verdicts[i]
+}
+
 // Until returns the first time at which a refusal in f can change by itself, zero if there is none.
 func (f Finding) Until() (first time.Time) {
 	for _, v := range f.Verdicts {
@@ -123,7 +135,10 @@ func (f Finding) Until() (first time.Time) {
 	return first
 }
 
-// Resolve turns the number of an offer into its release for this platform.
+// ErrPlatform is a release without an artifact for this platform: a vendor may mend the program of one alone.
+var ErrPlatform = errors.New("has nothing for this platform")
+
+// Resolve turns the number of an offer into its release for this platform, or returns ErrPlatform.
 type Resolve func(number string) (Release, error)
 
 // Choose returns the release to install, nil if there is none, and the findings on every offer newer than
@@ -158,6 +173,10 @@ func judge(f Facts, o Offer, resolve Resolve) (Finding, *Release, error) {
 		return found, nil, nil
 	}
 	r, err := resolve(o.Number)
+	if errors.Is(err, ErrPlatform) {
+		found.Verdicts = append(found.Verdicts, Verdict{Gate: "platform", Text: err.Error()})
+		return found, nil, nil
+	}
 	if err == nil && (r.Version.Number != o.Number || r.Version.Epoch != o.Epoch) {
 		err = fmt.Errorf("the release document is for %s with epoch %d, the channel offers epoch %d",
 			r.Version.Number, r.Version.Epoch, o.Epoch)

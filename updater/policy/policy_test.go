@@ -159,6 +159,28 @@ func TestNow(t *testing.T) {
 }
 
 // Of several offers the newest that passes is taken, and the rest is told.
+// A release without a program for this platform is passed over: nothing failed, an older one that fits is taken, and if
+// there is none, there is nothing that this host could have.
+func TestChooseWithoutThisPlatform(t *testing.T) {
+	f := facts()
+	fits := map[string]bool{"1.1.0": true}
+	resolve := func(number string) (Release, error) {
+		if !fits[number] {
+			return Release{}, fmt.Errorf("%s %w (plan9/mips)", number, ErrPlatform)
+		}
+		return release(number)
+	}
+	pick, findings, err := Choose(f, resolve)
+	if v := findings[0].Refusal(); pick != nil || err != nil || v == nil || v.Gate != "platform" || !v.Moot() || !strings.Contains(v.Text, "plan9/mips") {
+		t.Errorf("%v, %+v, %v", pick, findings, err)
+	}
+	f.Offers.List = append(f.Offers.List, Offer{Number: "1.3.0", Epoch: 3, Share: 10000})
+	fits["1.2.0"] = true
+	if pick, _, err = Choose(f, resolve); err != nil || pick == nil || pick.Version != version(2) {
+		t.Errorf("%v, %v", pick, err)
+	}
+}
+
 func TestChooseFallsBackToAnOlderOffer(t *testing.T) {
 	f := facts()
 	f.Offers.List = append(f.Offers.List, Offer{"1.4.0", 4, 0, ""}, Offer{"1.3.0", 3, 10000, "bad"})
