@@ -92,7 +92,7 @@ func (s *service) prepare(ctx context.Context) error {
 	if s.store, err = store.Open(s.disk, s.cfg.stateFile("store")); err != nil {
 		return err
 	}
-	s.feed.bases, s.feed.tell = s.store, s.tell
+	s.store.Genuine, s.feed.bases, s.feed.tell = s.feed.Verify, s.store, s.tell
 	j, err := journal.Open(s.disk, s.cfg.stateFile("journal"))
 	if err != nil {
 		return err

@@ -11,11 +11,12 @@
 //	DIR/NUMBER-DIGEST16/seal.json      the version, and every file of the tree with its size and SHA-256
 //	DIR/NUMBER-DIGEST16/proven.json    the version again
 //
-// The store does not check signatures (manifest does), does not decide what to keep (the engine does), and
-// does not lock. Seal, Prove and Collect have one caller at a time; everything else may run beside them.
+// The store does not check signatures (manifest does; Genuine asks it before an archive is unpacked), does not decide
+// what to keep (the engine does), and does not lock. Seal, Prove and Collect have one caller at a time; everything else may run beside them.
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -44,6 +45,10 @@ var ErrName = errors.New("version has an impossible name")
 
 // Store is a folder of versions.
 type Store struct {
+	// Genuine is asked about the file of an archive before a byte of it is read as one, and its error ends Seal. Nil is
+	// for who has asked already.
+	Genuine func(ctx context.Context, v journal.Version, file string) error
+
 	disk durable.Disk
 	dir  string
 	lost string // the staged file whose Sync failed, while it is not removed

@@ -44,6 +44,11 @@ func (s *Store) resume(ctx context.Context, v journal.Version, otherwise error) 
 // unpack fills the tree of v, which is empty, from its archive, and seals it. What is not as the release says
 // is ErrContent, and the archive is removed then.
 func (s *Store) unpack(ctx context.Context, v journal.Version) error {
+	if s.Genuine != nil {
+		if err := s.Genuine(ctx, v, s.artifact(v)); err != nil {
+			return fmt.Errorf("verify the signature of %s: %w", v.Number, err)
+		}
+	}
 	f, err := s.disk.OpenFile(s.artifact(v), os.O_RDONLY, 0)
 	if err != nil {
 		return err

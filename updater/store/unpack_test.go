@@ -3,6 +3,7 @@ package store
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -213,4 +214,33 @@ func TestArchiveSurvivesEveryCut(t *testing.T) {
 			t.Fatalf("%s: sealed after it, and %v", trial, err)
 		}
 	})
+}
+
+// Nothing is unpacked that the vendor's second signature does not open; the twin differs in the answer alone.
+func TestArchiveIsAskedForBeforeItIsUnpacked(t *testing.T) {
+	errForged := errors.New("the signature does not match")
+	for _, c := range []struct {
+		answer, want error
+	}{{errForged, errForged}, {nil, nil}} {
+		s := open(t, durable.OS(), filepath.Join(t.TempDir(), "store"))
+		v, b := packed(t, tree...)
+		s.Genuine = func(_ context.Context, asked journal.Version, file string) error {
+			if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, b) || asked != v {
+				t.Errorf("asked about %d bytes of %s: %v", len(got), asked.Number, err)
+			}
+			if made, err := os.ReadDir(s.tree(v)); err != nil || len(made) > 0 {
+				t.Errorf("unpacked before the answer: %v, %v", made, err)
+			}
+			return c.answer
+		}
+		stage(t, s, v, b)
+		for range 2 { // the second time from where the first has left it
+			if err := s.Seal(t.Context(), v); !errors.Is(err, c.want) || s.Sealed(v) != (c.want == nil) {
+				t.Errorf("got %v, want %v, sealed %v", err, c.want, s.Sealed(v))
+			}
+		}
+		if made, err := os.ReadDir(s.tree(v)); err != nil || len(made) > 0 != (c.want == nil) {
+			t.Errorf("after %v the tree holds %v, %v", c.answer, made, err)
+		}
+	}
 }
