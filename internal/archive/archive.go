@@ -38,6 +38,8 @@ const (
 	MaxFiles = 4096
 	MaxPath  = 200 // bytes: Windows paths are short
 	maxDepth = 16
+	// maxEntries bounds what is no file, such as one folder again and again: a small archive could have any number.
+	maxEntries = 4 * MaxFiles
 	// window is the memory that a zstd stream may ask for: what level 19 uses.
 	window = 8 << 20
 )
@@ -104,6 +106,7 @@ type walk struct {
 	ctx    context.Context
 	left   int64 // bytes of files that may still come
 	files  int
+	count  int // of all entries, of whatever kind
 	file   func(Entry, io.Reader) error
 	names  names
 	failed error // of the source, or of file: not the archive's fault
@@ -152,6 +155,9 @@ func (w *walk) tar(r io.Reader) error {
 		if err != nil {
 			return w.refuse("read the next entry", err)
 		}
+		if w.count++; w.count > maxEntries {
+			return fmt.Errorf("%w: more than %d entries", ErrArchive, maxEntries)
+		}
 		switch h.Typeflag {
 		case tar.TypeDir:
 			err = w.names.folder(h.Name)
@@ -171,6 +177,9 @@ func (w *walk) zip(r io.ReaderAt, sizeBytes int64) error {
 	z, err := zip.NewReader(readerAt{w, r}, sizeBytes)
 	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are our own affair
 		return w.refuse("read the directory", err)
+	}
+	if len(z.File) > maxEntries {
+		return fmt.Errorf("%w: more than %d entries", ErrArchive, maxEntries)
 	}
 	for _, f := range z.File {
 		mode := f.Mode()

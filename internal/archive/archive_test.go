@@ -110,31 +110,31 @@ func TestWalk(t *testing.T) {
 func TestWalkRefuses(t *testing.T) {
 	file := func(name string) []item { return []item{{name: "app", body: "x"}, {name: name, body: "y"}} }
 	for _, tc := range []struct {
-		name       string
+		name, says string
 		bad, twin  []item
 		only       Format // "" is all of them
 		limit, too int64  // bytes allowed, and those of the twin if they differ
 	}{
-		{name: "way out", bad: file("../app2"), twin: file("a/app2")},
-		{name: "way out inside", bad: file("a/../../app2"), twin: file("a/b/app2")},
-		{name: "absolute", bad: file("/etc/app2"), twin: file("etc/app2")},
-		{name: "drive", bad: file("c:/app2"), twin: file("c/app2")},
-		{name: "backslash", bad: file(`a\app2`), twin: file("a/app2"), only: TarGz},
-		{name: "device", bad: file("a/NUL.txt"), twin: file("a/NULL.txt")},
-		{name: "port", bad: file("com1"), twin: file("com10")},
-		{name: "dot at the end", bad: file("a./b"), twin: file("a.x/b")},
-		{name: "control character", bad: file("a\x1bb"), twin: file("ab")},
-		{name: "not UTF-8", bad: file("a\xffb"), twin: file("a\u00ffb"), only: TarGz},
-		{name: "long", bad: file(strings.Repeat("a", MaxPath+1)), twin: file(strings.Repeat("a", MaxPath))},
-		{name: "deep", bad: file(strings.Repeat("a/", maxDepth) + "b"), twin: file(strings.Repeat("a/", maxDepth-1) + "b")},
-		{name: "twice", bad: file("app"), twin: file("app2")},
-		{name: "twice in another case", bad: file("APP"), twin: file("APP2")},
-		{name: "file and folder", bad: file("app/x"), twin: file("app2/x")},
-		{name: "folder and file", bad: []item{{name: "a/b", body: "x"}, {name: "A", body: "x"}}, twin: []item{{name: "a/b", body: "x"}, {name: "C", body: "x"}}},
-		{name: "symbolic link", bad: []item{{name: "l", mode: fs.ModeSymlink, link: "app"}}, twin: []item{{name: "l", body: "app"}}},
-		{name: "hard link", bad: []item{{name: "l", mode: fs.ModeIrregular, link: "app"}}, twin: []item{{name: "l", body: "app"}}, only: TarGz},
-		{name: "device file", bad: []item{{name: "l", mode: fs.ModeDevice}}, twin: []item{{name: "l"}}},
-		{name: "too many bytes", bad: file("b"), twin: file("b"), limit: 1, too: 2},
+		{name: "way out", says: "leads elsewhere", bad: file("../app2"), twin: file("a/app2")},
+		{name: "way out inside", says: "leads elsewhere", bad: file("a/../../app2"), twin: file("a/b/app2")},
+		{name: "absolute", says: "an empty part", bad: file("/etc/app2"), twin: file("etc/app2")},
+		{name: "drive", says: "one of <", bad: file("c:/app2"), twin: file("c/app2")},
+		{name: "backslash", says: "one of <", bad: file(`a\app2`), twin: file("a/app2"), only: TarGz},
+		{name: "device", says: "Windows device", bad: file("a/NUL.txt"), twin: file("a/NULL.txt")},
+		{name: "port", says: "Windows device", bad: file("com1"), twin: file("com10")},
+		{name: "dot at the end", says: "a dot or a space", bad: file("a./b"), twin: file("a.x/b")},
+		{name: "control character", says: "control character", bad: file("a\x1bb"), twin: file("ab")},
+		{name: "not UTF-8", says: "bytes of UTF-8", bad: file("a\xffb"), twin: file("a\u00ffb"), only: TarGz},
+		{name: "long", says: "bytes of UTF-8", bad: file(strings.Repeat("a", MaxPath+1)), twin: file(strings.Repeat("a", MaxPath))},
+		{name: "deep", says: "deeper than", bad: file(strings.Repeat("a/", maxDepth) + "b"), twin: file(strings.Repeat("a/", maxDepth-1) + "b")},
+		{name: "twice", says: "there twice", bad: file("app"), twin: file("app2")},
+		{name: "twice in another case", says: "there twice", bad: file("APP"), twin: file("APP2")},
+		{name: "file and folder", says: "a file and a folder", bad: file("app/x"), twin: file("app2/x")},
+		{name: "folder and file", says: "there twice", bad: []item{{name: "a/b", body: "x"}, {name: "A", body: "x"}}, twin: []item{{name: "a/b", body: "x"}, {name: "C", body: "x"}}},
+		{name: "symbolic link", says: "a link, a device", bad: []item{{name: "l", mode: fs.ModeSymlink, link: "app"}}, twin: []item{{name: "l", body: "app"}}},
+		{name: "hard link", says: "a link, a device", bad: []item{{name: "l", mode: fs.ModeIrregular, link: "app"}}, twin: []item{{name: "l", body: "app"}}, only: TarGz},
+		{name: "device file", says: "a link, a device", bad: []item{{name: "l", mode: fs.ModeDevice}}, twin: []item{{name: "l"}}},
+		{name: "too many bytes", says: "beyond the bytes", bad: file("b"), twin: file("b"), limit: 1, too: 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, f := range formats {
@@ -145,8 +145,8 @@ func TestWalkRefuses(t *testing.T) {
 				if tc.limit > 0 {
 					limit, too = tc.limit, tc.too
 				}
-				if got, err := read(f, pack(t, f, tc.bad...), limit); !errors.Is(err, ErrArchive) {
-					t.Errorf("%s: %v, %q", f, err, got)
+				if got, err := read(f, pack(t, f, tc.bad...), limit); !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), tc.says) {
+					t.Errorf("%s: want %q, got %v, %q", f, tc.says, err, got)
 				}
 				if _, err := read(f, pack(t, f, tc.twin...), too); err != nil {
 					t.Errorf("%s: the twin is refused: %v", f, err)
@@ -166,6 +166,25 @@ func TestTooManyFiles(t *testing.T) {
 	}
 	if _, err := read(Zip, pack(t, Zip, append(items, item{name: "one more"})...), 0); !errors.Is(err, ErrArchive) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A folder that comes again and again costs nothing in the archive, and time at each host.
+func TestTooManyEntries(t *testing.T) {
+	again := func(count int) []item {
+		items := []item{{name: "app", body: "x"}}
+		for len(items) < count {
+			items = append(items, item{name: "a/", mode: fs.ModeDir | 0o755})
+		}
+		return items
+	}
+	for _, f := range formats {
+		if got, err := read(f, pack(t, f, again(maxEntries+1)...), 1); !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "entries") {
+			t.Errorf("%s: %v, %q", f, err, got)
+		}
+		if _, err := read(f, pack(t, f, again(maxEntries)...), 1); err != nil {
+			t.Errorf("%s: the twin is refused: %v", f, err)
+		}
 	}
 }
 
