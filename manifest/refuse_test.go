@@ -219,6 +219,12 @@ var attacks = []attack{
 	{"timestamp key names an older snapshot", ErrRollback, listed(RoleTimestamp, func(s *Set, version int64) {
 		s.timestamp.Signed.Meta["snapshot.json"].Version = version
 	}, 0, 1)},
+	{"snapshot listed as endless", ErrDocument, listed(RoleTimestamp, func(s *Set, more int64) {
+		s.timestamp.Signed.Meta["snapshot.json"].Length += more
+	}, maxTargetsBytes, 0)},
+	{"targets listed as endless", ErrDocument, listed(RoleSnapshot, func(s *Set, more int64) {
+		s.snapshot.Signed.Meta["targets.json"].Length += more
+	}, maxTargetsBytes, 0)},
 	{"snapshot key drops a role", ErrDocument, listed(RoleSnapshot, func(s *Set, name string) {
 		delete(s.snapshot.Signed.Meta, name)
 	}, "beta.json", "none.json")},

@@ -86,6 +86,7 @@ func TestRootWalk(t *testing.T) {
 func TestRootBySelf(t *testing.T) {
 	v := newVendor(t)
 	c := v.host()
+	old := v.keys[RoleRoot]
 	v.keys[RoleRoot] = []Key{v.newKey(), v.newKey(), v.newKey()}
 	if err := v.set.SetKeys(RoleRoot, RoleKeys{publics(v.keys[RoleRoot]), 2}); err != nil {
 		t.Fatal(err)
@@ -94,6 +95,13 @@ func TestRootBySelf(t *testing.T) {
 	v.write()
 	_, err := c.Refresh(t.Context(), v.folder())
 	refused(t, err, ErrSignature)
+
+	v.set.roles[RoleRoot].published = 0 // it was never really published: sign on
+	v.signRoot(old[0], old[1])
+	v.write()
+	if view := refresh(t, c, v.folder()); view.RootVersion != 2 {
+		t.Errorf("the twin: root %d", view.RootVersion)
+	}
 }
 
 // The thief of a revoked key runs a mirror that hides the root that revoked it. A host that has seen
