@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -127,51 +128,53 @@ func TestApplyRefuses(t *testing.T) {
 		putInt(p[at:], v)
 		return p
 	}
+	uncompressed := head(8, 8)
+	putInt(uncompressed[16:], 0)
 	step := func(list ...int64) []byte { return pack(8, steps(list...), zeros, []byte("ab")) }
 	for name, c := range map[string]struct {
-		patch []byte
-		want  string // "" is refused
+		patch      []byte
+		want, says string // the file, or why there is none
 	}{
-		"good":                      {step(4, 2, -3, 2, 0, 0), "0123ab12"},
-		"one idle step":             {step(0, 0, 1, 4, 2, 0, 2, 0, 0), "1234ab56"},
-		"empty":                     {nil, ""},
-		"no magic":                  {bytes.Replace(head(8, 0), []byte("BSDIFF40"), []byte("BSDIFF41"), 1), ""},
-		"negative steps":            {head(8, -1), ""},
-		"endless steps":             {head(8, huge), ""},
-		"negative differences":      {head(16, -1), ""},
-		"endless differences":       {head(16, huge), ""},
-		"negative size":             {head(24, -8), ""},
-		"another size":              {head(24, 9), ""},
-		"endless size":              {head(24, huge), ""},
-		"a negative copy":           {step(-4, 2, -3, 2, 0, 0), ""},
-		"a copy past the new":       {step(9, 0, 0), ""},
-		"an endless copy":           {step(huge, 2, 0), ""},
-		"negative extra":            {step(4, -2, -3, 2, 0, 0), ""},
-		"extra past the new":        {step(4, 5, 0), ""},
-		"endless extra":             {step(4, huge, 0), ""},
-		"a copy past the old":       {step(4, 0, 4, 4, 0, 0), ""},
-		"a move before the old":     {step(4, 2, -5, 2, 0, 0), ""},
-		"a move past the old":       {step(4, 2, 7, 2, 0, 0), ""},
-		"an endless move":           {step(4, 2, huge, 2, 0, 0), ""},
-		"an endless move back":      {step(4, 2, -huge, 2, 0, 0), ""},
-		"steps that bring nothing":  {step(0, 0, 0, 0, 0, 0, 4, 2, -3, 2, 0, 0), ""},
-		"too few steps":             {step(4, 2, 0), ""},
-		"half a step":               {step(4, 2, -3, 2, 0), ""},
-		"too few differences":       {pack(8, steps(4, 2, -3, 2, 0, 0), zeros[:5], []byte("ab")), ""},
-		"too few extra bytes":       {pack(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("a")), ""},
-		"cut in its last stream":    {head(24, 8)[:len(head(24, 8))-12], ""},
-		"not compressed by bzip2":   {append(head(8, 0)[:32], zeros...), ""},
-		"differences are no bzip2":  {head(16, 5), ""},
-		"makes less than is signed": {pack(6, steps(4, 2, 0), zeros, []byte("ab")), ""},
-		"makes more than is signed": {pack(10, steps(4, 2, 0, 4, 0, 0), zeros, []byte("ab")), ""},
-		"the announced is not made": {pack(9, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab")), ""},
+		"good":                      {step(4, 2, -3, 2, 0, 0), "0123ab12", ""},
+		"one idle step":             {step(0, 0, 1, 4, 2, 0, 2, 0, 0), "1234ab56", ""},
+		"empty":                     {nil, "", "header: "},
+		"no magic":                  {bytes.Replace(head(8, 0), []byte("BSDIFF40"), []byte("BSDIFF41"), 1), "", "it begins with"},
+		"negative steps":            {head(8, -1), "", "streams of"},
+		"endless steps":             {head(8, huge), "", "streams of"},
+		"negative differences":      {head(16, -1), "", "streams of"},
+		"endless differences":       {head(16, huge), "", "streams of"},
+		"negative size":             {head(24, -8), "", "it makes -8"},
+		"another size":              {head(24, 9), "", "it makes 9"},
+		"endless size":              {head(24, huge), "", "it makes 9223372036854775807"},
+		"a negative copy":           {step(-4, 2, -3, 2, 0, 0), "", "a step of -4"},
+		"a copy past the new":       {step(9, 0, 0), "", "a step of 9"},
+		"an endless copy":           {step(huge, 2, 0), "", "a step of 9223372036854775807"},
+		"negative extra":            {step(4, -2, -3, 2, 0, 0), "", "a step of 4 and -2"},
+		"extra past the new":        {step(4, 5, 0), "", "a step of 4 and 5"},
+		"endless extra":             {step(4, huge, 0), "", "a step of 4 and 9223372036854775807"},
+		"a copy past the old":       {step(4, 0, 4, 4, 0, 0), "", "a step of 4 and 0 bytes at 8"},
+		"a move before the old":     {step(4, 2, -5, 2, 0, 0), "", "a move by -5"},
+		"a move past the old":       {step(4, 2, 7, 2, 0, 0), "", "a move by 7"},
+		"an endless move":           {step(4, 2, huge, 2, 0, 0), "", "a move by 9223372036854775807"},
+		"an endless move back":      {step(4, 2, -huge, 2, 0, 0), "", "a move by -9223372036854775807"},
+		"steps that bring nothing":  {step(0, 0, 0, 0, 0, 0, 4, 2, -3, 2, 0, 0), "", "steps that bring nothing"},
+		"too few steps":             {step(4, 2, 0), "", "steps: "},
+		"half a step":               {step(4, 2, -3, 2, 0), "", "steps: "},
+		"too few differences":       {pack(8, steps(4, 2, -3, 2, 0, 0), zeros[:5], []byte("ab")), "", "differences: "},
+		"too few extra bytes":       {pack(8, steps(4, 2, -3, 2, 0, 0), zeros, []byte("a")), "", "extra bytes: "},
+		"cut in its last stream":    {head(24, 8)[:len(head(24, 8))-12], "", "extra bytes: "},
+		"not compressed by bzip2":   {append(uncompressed[:headerBytes], zeros...), "", "bzip2 data invalid"},
+		"differences are no bzip2":  {head(16, 5), "", "differences: "},
+		"makes less than is signed": {pack(6, steps(4, 2, 0), zeros, []byte("ab")), "", "it makes 6"},
+		"makes more than is signed": {pack(10, steps(4, 2, 0, 4, 0, 0), zeros, []byte("ab")), "", "it makes 10"},
+		"the announced is not made": {pack(9, steps(4, 2, -3, 2, 0, 0), zeros, []byte("ab")), "", "it makes 9"},
 	} {
 		got, err := applied(old, c.patch, 8)
 		if c.want != "" && (err != nil || string(got) != c.want) {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
-		if c.want == "" && !errors.Is(err, ErrPatch) && len(c.patch) > 0 || len(got) > 8 {
-			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		if c.want == "" && (!errors.Is(err, ErrPatch) || !strings.Contains(err.Error(), c.says)) || len(got) > 8 {
+			t.Errorf("%s: %d bytes, %v, want %q", name, len(got), err, c.says)
 		}
 	}
 }
@@ -225,6 +228,14 @@ func FuzzPatch(f *testing.F) {
 	f.Add(good, 40)
 	f.Add(good[:40], 41)
 	f.Add([]byte("BSDIFF40"), 0)
+	packed, err := Pack(old)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packed, len(old))
+	f.Add(packed, 7)
+	l := goodLayout()
+	f.Add(wrap(&l, good), 41)
 	f.Fuzz(func(t *testing.T, patch []byte, size int) {
 		if size < 0 || size > 1<<20 {
 			return

@@ -101,10 +101,14 @@ func TestLayoutRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	patch := wrap(&l, nil)
-	for name, n := range map[string]int64{"negative": -1, "past the patch": int64(len(patch)), "endless": 1<<63 - 1} {
+	old, fresh := make([]byte, 1000), []byte("8 bytes.")
+	patch := wrap(&l, mustMake(t, old, fresh))
+	if got, err := applied(old, patch, 8); err != nil || !bytes.Equal(got, fresh) {
+		t.Errorf("the twin: %q, %v", got, err)
+	}
+	for name, n := range map[string]int64{"negative": -1, "past the patch": int64(len(patch)) - goBytes + 1, "endless": 1<<63 - 1} {
 		putInt(patch[8:], n)
-		if _, err := applied(make([]byte, 1000), patch, 8); !errors.Is(err, ErrPatch) {
+		if _, err := applied(old, patch, 8); !errors.Is(err, ErrPatch) || !strings.Contains(err.Error(), "a layout of") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
