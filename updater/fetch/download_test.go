@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -47,7 +48,8 @@ type answering = func(http.ResponseWriter, *http.Request, int) bool
 // refusal is an answer that must be refused, and its twin, made by the same function from a legal value.
 type refusal struct {
 	name       string
-	want       error // nil for any
+	want       error  // nil for any
+	says       string // what is told of it
 	requests   int
 	gone       bool  // the part
 	limit      int64 // bytes that may be written
@@ -114,6 +116,13 @@ func refusals(data []byte) []refusal {
 			return true
 		}
 	}
+	headed := func(sizeBytes int) answering {
+		return func(w http.ResponseWriter, _ *http.Request, _ int) bool {
+			w.Header().Set("X-Long", strings.Repeat("x", sizeBytes))
+			w.Write(data)
+			return true
+		}
+	}
 	return []refusal{
 		refusal{name: "wrong bytes", want: ErrDigest, requests: 1, gone: true, limit: size}.by(flipped(1), flipped(0)),
 		refusal{name: "longer by its own word", want: ErrTooLong, requests: 1}.by(longer("x"), longer("")),
@@ -124,10 +133,11 @@ func refusals(data []byte) []refusal {
 		refusal{name: "not there", want: ErrNotFound, requests: 1}.by(status(404), status(200)),
 		refusal{name: "not listed", want: ErrNotFound, requests: 1}.by(status(403), status(200)),
 		refusal{name: "gone", want: fs.ErrNotExist, requests: 1}.by(status(410), status(200)),
-		refusal{name: "always 500", requests: 5}.by(status(500), status(200)),
-		refusal{name: "who are you", requests: 1}.by(status(401), status(200)),
-		refusal{name: "encoded", requests: 1}.by(encoded("gzip"), encoded("identity")),
-		refusal{name: "a range that nobody asked for", requests: 1}.by(status(206), status(200)),
+		refusal{name: "endless header", says: "response headers exceeded", requests: 5}.by(headed(65<<10), headed(62<<10)),
+		refusal{name: "always 500", says: "answered 500", requests: 5}.by(status(500), status(200)),
+		refusal{name: "who are you", says: "answered 401", requests: 1}.by(status(401), status(200)),
+		refusal{name: "encoded", says: `encoded as "gzip"`, requests: 1}.by(encoded("gzip"), encoded("identity")),
+		refusal{name: "a range that nobody asked for", says: "answered 206", requests: 1}.by(status(206), status(200)),
 	}
 }
 
@@ -140,8 +150,8 @@ func TestDownloadRefuses(t *testing.T) {
 			dst := part1(t)
 			disk := limited{Disk: durable.OS(), t: t, limit: c.limit}
 			err := open(t, s.URL, quick).Download(t.Context(), disk, want(data), dst, nil)
-			if err == nil || c.want != nil && !errors.Is(err, c.want) {
-				t.Errorf("got %v, want %v", err, c.want)
+			if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want %v, %s", err, c.want, c.says)
 			}
 			if n, _ := s.count(); n != c.requests {
 				t.Errorf("%d requests, want %d", n, c.requests)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -124,6 +125,9 @@ func TestRedirects(t *testing.T) {
 			t.Errorf("%s: %q, %v", c.name, b, err)
 		}
 		if c.name == "https to http" && !errors.Is(err, ErrInsecure) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if c.name == "for ever" && (err == nil || !strings.Contains(err.Error(), fmt.Sprintf("more than %d redirects", maxRedirects))) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
