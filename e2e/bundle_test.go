@@ -212,6 +212,14 @@ func bundleAttacks(t *testing.T, good []byte, other []byte) []bundleAttack {
 			})
 		}
 	}
+	dated := func(millennium string) []byte {
+		return repacked(t, b, func(name string, d []byte) []byte {
+			if strings.HasSuffix(name, "timestamp.json") {
+				d = bytes.Replace(d, []byte(`"expires": "2`), []byte(`"expires": "`+millennium), 1)
+			}
+			return d
+		})
+	}
 	padded := func(sizeBytes int) []byte {
 		return repacked(t, b, func(name string, d []byte) []byte {
 			if strings.HasSuffix(name, "timestamp.json") {
@@ -225,15 +233,15 @@ func bundleAttacks(t *testing.T, good []byte, other []byte) []bundleAttack {
 		bundledBy("cut short", "cut short", short, len(good)/2, len(good)),
 		bundledBy("cut at the end", "cut short", short, len(good)-1, len(good)),
 		bundledBy("empty", "cut short", short, 0, len(good)),
-		bundledBy("more at the end", "malformed", longer, 512, 0),
-		bundledBy("not a bundle", "malformed", whole, read(t, programs.Release)[:64<<10], good),
-		bundledBy("another vendor", "verification failed", whole, other, good),
+		bundledBy("more at the end", "bytes behind the end", longer, 512, 0),
+		bundledBy("not a bundle", "not a bundle that can be used: malformed", whole, read(t, programs.Release)[:64<<10], good),
+		bundledBy("another vendor", manifest.ErrSignature.Error(), whole, other, good),
 		bundledBy("leaves the tree", "name not allowed", with, "a/../../../etc/passwd", "a/etc/passwd"),
 		bundledBy("a name twice", "each one once", with, "metadata/1.root.json", "metadata/1.root.json2"),
 		bundledBy("another program", "differs from the signed one", flipped("artifacts/"), 1, 0),
 		bundledBy("another release", "differs from the signed one", flipped(".1.0.0.json"), 1, 0),
 		bundledBy("another channel", "differs from the signed one", flipped("channel.json"), 1, 0),
-		bundledBy("another timestamp", "verification failed", flipped("timestamp.json"), 1, 0),
+		bundledBy("another timestamp", manifest.ErrSignature.Error(), dated, "9", "2"),
 		bundledBy("a huge timestamp", "longer than it may be", padded, 16<<10+1, 16<<10),
 		bundledBy("no program", "lacks what this host needs", without, "artifacts/", "none/"),
 		bundledBy("no metadata", "lacks what this host needs", without, "metadata/", "none/"),
