@@ -4,10 +4,12 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"slices"
@@ -164,8 +166,51 @@ func TestTooManyFiles(t *testing.T) {
 	if got, err := read(Zip, pack(t, Zip, items...), 0); err != nil || len(got) != MaxFiles {
 		t.Errorf("%d files: %v", len(got), err)
 	}
-	if _, err := read(Zip, pack(t, Zip, append(items, item{name: "one more"})...), 0); !errors.Is(err, ErrArchive) {
-		t.Errorf("%v", err)
+	for _, more := range []item{{name: "one more"}, {name: "one more/", mode: fs.ModeDir | 0o755}} {
+		_, err := read(Zip, pack(t, Zip, append(slices.Clone(items), more)...), 0)
+		if !errors.Is(err, ErrArchive) || !strings.Contains(err.Error(), "files and folders") {
+			t.Errorf("%s: %v", more.name, err)
+		}
+	}
+}
+
+// The bound on all files goes by what the entries say of their sizes, so no entry has more than it says.
+func TestLongerThanItsEntry(t *testing.T) {
+	body := make([]byte, 1<<20)
+	zipped := func(sizeBytes uint64) []byte {
+		var deflated, b bytes.Buffer
+		w, err := flate.NewWriter(&deflated, flate.BestSpeed)
+		if err == nil {
+			_, err = w.Write(body)
+		}
+		if err := errors.Join(err, w.Close()); err != nil {
+			t.Fatal(err)
+		}
+		z := zip.NewWriter(&b)
+		h := &zip.FileHeader{Name: "app", Method: zip.Deflate, CRC32: crc32.ChecksumIEEE(body),
+			CompressedSize64: uint64(deflated.Len()), UncompressedSize64: sizeBytes}
+		raw, err := z.CreateRaw(h)
+		if err == nil {
+			_, err = raw.Write(deflated.Bytes())
+		}
+		if err := errors.Join(err, z.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	got := 0
+	walk := func(b []byte) error {
+		return Walk(t.Context(), Zip, bytes.NewReader(b), int64(len(b)), 1<<20, func(_ Entry, r io.Reader) error {
+			n, err := io.Copy(io.Discard, r)
+			got = int(n)
+			return err
+		})
+	}
+	if err := walk(zipped(1)); !errors.Is(err, ErrArchive) || got > 1 {
+		t.Errorf("%d bytes, %v", got, err)
+	}
+	if err := walk(zipped(1 << 20)); err != nil || got != 1<<20 {
+		t.Errorf("the twin: %d bytes, %v", got, err)
 	}
 }
 

@@ -15,9 +15,6 @@ func (n names) file(path string) error {
 	if err := CheckPath(path); err != nil {
 		return err
 	}
-	if len(n) >= MaxFiles {
-		return fmt.Errorf("%w: more than %d files", ErrArchive, MaxFiles)
-	}
 	key := strings.ToLower(path)
 	if _, twice := n[key]; twice {
 		return fmt.Errorf("%w: %.200q is there twice, perhaps in another case, or as a folder", ErrArchive, path)
