@@ -3,6 +3,8 @@ package manifest
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"strings"
@@ -116,6 +118,29 @@ func FuzzRefresh(f *testing.F) {
 			t.Errorf("not a refusal: %v", err)
 		case err == nil && (view.RootVersion != 1 || view.TimestampVersion != 1 || view.Channel.Offers[0].Version != "1.0.0"):
 			t.Errorf("taken in: %+v", view)
+		}
+	})
+}
+
+// FuzzPublicPEM: what a key service prints is one key or none, and comes back as the same.
+func FuzzPublicPEM(f *testing.F) {
+	f.Add([]byte(rfcPublic))
+	f.Add([]byte("text in front\n" + rfcPublic))
+	f.Add([]byte(rfcPrivate))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		p, err := ParsePublicPEM(data)
+		if err != nil {
+			if !errors.Is(err, ErrKey) {
+				t.Errorf("not the key's fault: %v", err)
+			}
+			return
+		}
+		der, err := x509.MarshalPKIXPublicKey(ed25519.PublicKey(p.bytes[:]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := ParsePublicPEM(pem.EncodeToMemory(&pem.Block{Type: pemPublicType, Bytes: der})); err != nil || back != p {
+			t.Errorf("%s comes back as %s, %v", p, back, err)
 		}
 	})
 }

@@ -9,6 +9,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 )
 
 func TestMistakesInTheCommandLine(t *testing.T) {
@@ -248,4 +251,42 @@ func TestAnotherCommandIsAtWork(t *testing.T) {
 	contains(t, b.must(13, "keys").err, "in use by another release command")
 	w.close()
 	b.must(0, "keys")
+}
+
+// FuzzProduct: a product file that is read is written again and says the same.
+func FuzzProduct(f *testing.F) {
+	d := durabletest.New()
+	p := newProduct("agent", []string{"stable", "beta"})
+	p.Keys = []keyEntry{{Name: "root-1", Public: strings.Repeat("0a", 32), Signer: "exec:sign --key 7"}}
+	if err := p.save(d, "."); err != nil {
+		f.Fatal(err)
+	}
+	whole, err := durable.ReadFile(d, productFile, productLimit)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Add([]byte("schema = 1\n[[key]]\nname = 'root-1'\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		d := durabletest.New()
+		if err := durable.WriteFile(d, productFile, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p, err := loadProduct(d, ".")
+		if err != nil {
+			return
+		}
+		saved := func(p product) string {
+			err := p.save(d, ".")
+			b, rerr := durable.ReadFile(d, productFile, 4*productLimit)
+			if err := errors.Join(err, rerr); err != nil {
+				t.Fatal(err)
+			}
+			return string(b)
+		}
+		want := saved(p)
+		if again, err := loadProduct(d, "."); len(want) <= productLimit && (err != nil || saved(again) != want) {
+			t.Errorf("%s comes back as %+v, %v", want, again, err)
+		}
+	})
 }

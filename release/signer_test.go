@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -202,4 +203,40 @@ func TestSignerIsWrittenOneWay(t *testing.T) {
 			t.Errorf("%s: %q, %v", text, got, err)
 		}
 	}
+}
+
+// FuzzSignerAnswer: whatever a command wrote, it is 64 bytes or an error.
+func FuzzSignerAnswer(f *testing.F) {
+	whole := bytes.Repeat([]byte{0xfb}, ed25519Bytes)
+	f.Add(whole)
+	f.Add([]byte(base64.StdEncoding.EncodeToString(whole) + "\n"))
+	f.Add([]byte(base64.RawStdEncoding.EncodeToString(whole)))
+	f.Add([]byte("permission denied\n"))
+	f.Fuzz(func(t *testing.T, out []byte) {
+		got, err := parseSignature(out)
+		if err != nil {
+			return
+		}
+		again, err := parseSignature([]byte(base64.StdEncoding.EncodeToString(got)))
+		if len(got) != ed25519Bytes || err != nil || !bytes.Equal(again, got) {
+			t.Errorf("%q is a signature of %d bytes, and comes back as %x, %v", out, len(got), again, err)
+		}
+	})
+}
+
+// FuzzExec: a command line comes back as it was when its parts are put in quotes.
+func FuzzExec(f *testing.F) {
+	for _, text := range []string{"exec:sign --key 7", `exec:"C:\Program Files\s.exe" "" x`, `exec:a"b c"d`, "exec:", "sign", `exec:"`} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		argv, err := parseExec(text)
+		if err != nil {
+			return
+		}
+		again, err := parseExec(execPrefix + `"` + strings.Join(argv, `" "`) + `"`)
+		if err != nil || argv[0] == "" || !slices.Equal(again, argv) {
+			t.Errorf("%q comes back as %q, %v", argv, again, err)
+		}
+	})
 }

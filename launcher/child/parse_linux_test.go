@@ -44,3 +44,18 @@ func TestScanListening(t *testing.T) {
 		t.Error("zz is accepted")
 	}
 }
+
+// FuzzStat: a process may call itself anything; what the kernel says of it is read all the same.
+func FuzzStat(f *testing.F) {
+	for _, name := range []string{"payload", "a ) R (b", ")", "(", ") S 1 2 3", "\n", ""} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		got, err := parseStat("42 (" + name + ") S 1 40 39 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1 2 3")
+		want := stat{pid: 42, parent: 1, group: 40, session: 39, state: 'S', start: 98765}
+		if err != nil || got != want {
+			t.Errorf("%q: %+v, %v", name, got, err)
+		}
+		_, _ = parseStat(name) // does not panic
+	})
+}
