@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,7 +26,7 @@ func (a *app) publishCommand() *cobra.Command {
 		Long: "Copy the signed repository to where clients read it. Metadata that is past half of its time is renewed\n" +
 			"first. Whoever reads meanwhile sees all of the old repository or all of the new one: timestamp.json is\n" +
 			"written last. After an interruption the same command finishes the work; when all is there already\n" +
-			"nothing is written.\n\n" +
+			"nothing is written. While a draft waits for signatures what is complete is published, and the exit code is 13.\n\n" +
 			"An object store is named s3:BUCKET/PREFIX?endpoint=https://HOST&region=NAME; without an endpoint it is AWS.\n" +
 			"Credentials are taken from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from AWS_PROFILE in\n" +
 			"~/.aws/credentials, or from the role of the container or machine; never from the command line. Every write\n" +
@@ -81,6 +82,7 @@ type published struct {
 	Renewed   []string `json:"renewed"`
 	Warnings  []string `json:"warnings"`
 	Timestamp int64    `json:"timestamp_version,omitempty"` // read back as a client would
+	pending            // of the draft, which was left out
 }
 
 func (p published) text(w io.Writer) {
@@ -116,14 +118,48 @@ func (w *workspace) publish(ctx context.Context, dst repo.Store, to string) (ans
 		return nil, conflict(err, to)
 	}
 	p.Written, p.Same, p.SizeBytes = append(p.Written, report.Written...), report.Same, report.SizeBytes
+	if len(report.Written) > 0 {
+		if err := w.readback(ctx, dst, set); err != nil {
+			return p, fmt.Errorf("read %s back as a client would: %w", to, err)
+		}
+		p.Timestamp = set.Version(manifest.RoleTimestamp)
+	}
+	if w.drafted() {
+		p.Missing, err = w.leftOut(ctx, to)
+		return p, err
+	}
 	if len(report.Written) == 0 {
 		return p, nothing("%s has all of it already", to)
 	}
-	if err := w.readback(ctx, dst, set); err != nil {
-		return p, fmt.Errorf("read %s back as a client would: %w", to, err)
-	}
-	p.Timestamp = set.Version(manifest.RoleTimestamp)
 	return p, nil
+}
+
+// leftOut refuses to call it done while a draft waits, even if something else was published: in a pipeline whose
+// key is missing the new version is not out.
+func (w *workspace) leftOut(ctx context.Context, to string) (map[string]int, error) {
+	draft, err := w.readDraft(ctx)
+	if err != nil {
+		return nil, err
+	}
+	missing := draft.Missing()
+	var parts []string
+	for _, role := range slices.Sorted(maps.Keys(missing)) {
+		parts = append(parts, fmt.Sprintf("%s of %s (not signed by %s)", count(missing[role], "signature"), role, w.unsigned(draft, role)))
+	}
+	return missing, refuse("%s has what is complete, but not the draft, which lacks %s: run 'release sign --key FILE' with such a key "+
+		"and publish again, or drop the draft with 'release sign --discard'", to, strings.Join(parts, ", "))
+}
+
+// unsigned names the keys of a role that have not signed it.
+func (w *workspace) unsigned(set *manifest.Set, role string) string {
+	keys, _ := set.Keys(role)
+	var names []string
+	for _, k := range keys.Keys {
+		if !set.SignedBy(role, k) {
+			names = append(names, strings.TrimSpace(w.product.nameOf(k.String())+" "+k.ID()[:16]))
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 func conflict(err error, to string) error {
@@ -204,9 +240,6 @@ func (w *workspace) warnings(set *manifest.Set) []string {
 		if left := time.Until(set.Expires(role)); left < lifetimes[role]/3 {
 			warnings = append(warnings, fmt.Sprintf("%s expires on %s: run 'release sign --role %s' with its keys", role, set.Expires(role).Format(time.DateOnly), role))
 		}
-	}
-	if w.drafted() {
-		warnings = append(warnings, "a draft waits for signatures and is not published: see 'release sign'")
 	}
 	return warnings
 }

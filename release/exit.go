@@ -27,7 +27,7 @@ var reasons = map[int]string{
 	codeNothing:   "nothing to do: it is so already",
 	codeVerify:    "verification failed: a signature, a digest, a date or a name is not what was signed",
 	codeDownload:  "download failed: missing, cut short, too slow or unreachable",
-	codePreflight: "refused before anything changed: a key file, missing signatures, or a version that exists with other bytes",
+	codePreflight: "refused: a key file, missing signatures, or a version that exists with other bytes; nothing has changed unless the message says so",
 }
 
 // exitError is an error that knows its exit code.

@@ -104,7 +104,7 @@ func TestLostRootKey(t *testing.T) {
 	if change.Added.Name != "root-4" || change.Removed.Name != "root-2" || change.Threshold != 2 || change.Keys != 3 || change.Missing["root"] != 2 {
 		t.Errorf("replaced: %+v", change)
 	}
-	contains(t, b.must(3, "publish", "--to", "dir:"+b.public).out, "a draft waits")
+	contains(t, b.must(13, "publish", "--to", "dir:"+b.public).err, "not the draft")
 	b.must(0, "sign", "--key", filepath.Join(stick, "root-1.key"))
 	b.must(0, "sign", "--key", filepath.Join(stick, "root-3.key"))
 	listed := b.must(0, "keys").out
@@ -149,7 +149,7 @@ func TestDiscardForgetsKeysAndChannels(t *testing.T) {
 	b.must(0, "keys", "replace", "timestamp")
 	b.must(0, "channel", "add", "nightly")
 	contains(t, b.must(0, "keys").out, "nightly", "timestamp-2.key")
-	b.publish() // the old timestamp key goes on
+	b.must(13, "publish", "--to", "dir:"+b.public) // the old timestamp key goes on
 	b.must(0, "sign", "--discard")
 	if after := product(); after != before {
 		t.Errorf("the product file was\n%s\nand is\n%s", before, after)
@@ -195,7 +195,7 @@ func TestTwoMachines(t *testing.T) {
 			t.Errorf("machine %d signed %+v", i, s)
 		}
 		must(t, 3, "sign", "--role", "root", travels, "--dir", dir)
-		contains(t, b.must(3, "publish", "--to", "dir:"+b.public).out, "a draft waits")
+		contains(t, b.must(13, "publish", "--to", "dir:"+b.public).err, "not the draft")
 		b.must(0, "sign", travels)
 	}
 	b.publish()
@@ -260,7 +260,7 @@ func TestChannelIsAdded(t *testing.T) {
 	// One of the two keys is with a person.
 	stick := b.away("nightly-2")
 	contains(t, b.must(0, "yank", "1.0.0", "--reason", "leaks", "--channel", "nightly").out, "1 signature of nightly")
-	b.must(3, "publish", "--to", "dir:"+b.public)
+	b.must(13, "publish", "--to", "dir:"+b.public)
 	b.must(0, "sign", "--key", filepath.Join(stick, "nightly-2.key"))
 	b.publish()
 	if v := b.verify(b.public); v.versions("nightly") != "!1.0.0" || v.versions("stable") != "1.0.0" {

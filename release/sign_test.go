@@ -36,7 +36,7 @@ func TestRootIsSignedByTwo(t *testing.T) {
 	}
 	contains(t, b.must(13, "sign", "--key", filepath.Join(stick, "root-1.key")).err, "no key here can add")
 	contains(t, b.must(13, "sign", "--key", filepath.Join(stick, "targets-1.key")).err, "no key of a role that lacks")
-	contains(t, b.must(3, "publish", "--to", "dir:"+b.public).out, "a draft waits")
+	contains(t, b.must(13, "publish", "--to", "dir:"+b.public).err, "not the draft")
 	if v := b.verify(b.public); v.Root != 1 {
 		t.Errorf("a root with one signature was published: %+v", v)
 	}
@@ -44,7 +44,11 @@ func TestRootIsSignedByTwo(t *testing.T) {
 	// The online keys renew the timestamp meanwhile, more than once.
 	for _, hours := range []string{"1000h", "2000h"} {
 		b.lifetime("timestamp", hours)
-		b.publish()
+		var p published
+		b.must(13, "publish", "--to", "dir:"+b.public, "--json").result(t, &p)
+		if !slices.Contains(p.Written, "metadata/timestamp.json") || p.Timestamp == 0 || p.Missing["root"] != 1 {
+			t.Errorf("beside the draft: %+v", p)
+		}
 	}
 	contains(t, b.must(0, "add", "1.1.0", b.build("1.1.0", "linux_amd64", "x")).out, "waiting", "1 signature of root")
 	b.must(0, "sign", "--key", filepath.Join(stick, "root-3.key"), "--json").result(t, &s)
@@ -99,7 +103,7 @@ func TestAddWithoutTheChannelKey(t *testing.T) {
 	if a.Missing["stable"] != 1 {
 		t.Errorf("missing %v", a.Missing)
 	}
-	b.must(3, "publish", "--to", "dir:"+b.public)
+	contains(t, b.must(13, "publish", "--to", "dir:"+b.public).err, "1 signature of stable (not signed by stable ", "release sign --key FILE", "--discard")
 	if got := b.verify(b.public).versions("stable"); got != "" {
 		t.Errorf("stable has %q", got)
 	}

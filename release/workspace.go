@@ -89,9 +89,9 @@ func (w *workspace) load(ctx context.Context) (*manifest.Set, error) {
 	}
 	w.loaded = []*manifest.Set{set}
 	if w.drafted() {
-		draft, err := w.read(ctx, overlay{w.draft, w.tree})
+		draft, err := w.readDraft(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("%w (drop the draft with 'release sign --discard')", err)
+			return nil, err
 		}
 		w.loaded = append(w.loaded, draft)
 		if set, err = w.catchUp(ctx, draft, set); err != nil {
@@ -99,6 +99,15 @@ func (w *workspace) load(ctx context.Context) (*manifest.Set, error) {
 		}
 	}
 	return set, w.checkChannels(set)
+}
+
+// readDraft reads the draft as it was left; publish may have renewed repo/ since.
+func (w *workspace) readDraft(ctx context.Context) (*manifest.Set, error) {
+	draft, err := w.read(ctx, overlay{w.draft, w.tree})
+	if err != nil {
+		return nil, fmt.Errorf("%w (drop the draft with 'release sign --discard')", err)
+	}
+	return draft, nil
 }
 
 // checkChannels refuses a product file that names a channel which nobody has signed.
