@@ -107,6 +107,36 @@ func nextEpoch(set *manifest.Set, p product) (uint64, error) {
 	return highest + 1, nil
 }
 
+// releases returns the documents of all versions that any channel names, those that were taken back too.
+func releases(set *manifest.Set, p product) ([]manifest.Release, error) {
+	var all []manifest.Release
+	for _, name := range p.Channels {
+		c, err := loadChannel(set, p.Name, name)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range c.Offers {
+			doc, _, _, err := loadRelease(set, name, o.Version)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, doc)
+		}
+	}
+	return all, nil
+}
+
+// sameBytes returns the first of several versions that brings the platform of a the same bytes, "" if none does. Hosts
+// tell versions apart by their bytes, so this may be meant, for instance where only another platform changes.
+func sameBytes(others []manifest.Release, a manifest.Artifact) string {
+	for _, r := range others {
+		if other, there := r.Artifact(a.OS, a.Arch); there && other.SHA256 == a.SHA256 {
+			return r.Version
+		}
+	}
+	return ""
+}
+
 // find returns a version's document from any channel that has it.
 func find(set *manifest.Set, p product, version string) (manifest.Release, []string, error) {
 	var found manifest.Release

@@ -82,6 +82,7 @@ type artifact struct {
 	Name      string `json:"name"`
 	SizeBytes int64  `json:"size_bytes"`
 	SHA256    string `json:"sha256"`
+	SameAs    string `json:"same_as,omitempty"` // another version with these bytes for the platform
 
 	Patches []manifest.Patch `json:"patches,omitempty"`
 }
@@ -92,6 +93,9 @@ func (a added) text(w io.Writer) {
 		line(w, "artifact", "%s %s, %s, sha256 %s…", f.Platform, f.Name, size(f.SizeBytes), f.SHA256[:12])
 		for _, p := range f.Patches {
 			line(w, "also", "%s %s: %s (%s)", f.Platform, called(p), size(p.SizeBytes), p.Kind)
+		}
+		if f.SameAs != "" {
+			line(w, "warning", "%s has the bytes of %s: hosts that run them stay on it; if they should differ, build anew and give that a new number", f.Platform, f.SameAs)
 		}
 	}
 	if a.Leaves != "" {
@@ -252,6 +256,10 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	if err != nil {
 		return nil, err
 	}
+	others, err := releases(set, w.product)
+	if err != nil {
+		return nil, err
+	}
 	err = offer(set, to.channel, release, release.Bytes(), to.share)
 	if errors.Is(err, manifest.ErrLeap) && to.epoch != 0 {
 		return nil, usage("--epoch %d: too far above the last one, since hosts follow steps of at most 2^32: give a lower one", to.epoch)
@@ -265,7 +273,7 @@ func (w *workspace) addRelease(ctx context.Context, set *manifest.Set, release m
 	}
 	answer := added{Version: release.Version, Channel: to.channel, Epoch: epoch, Share: to.share, Leaves: leaves, pending: pending{missing}}
 	for _, a := range release.Artifacts {
-		answer.Artifacts = append(answer.Artifacts, artifact{a.OS + "/" + a.Arch, a.Name, a.SizeBytes, a.SHA256, a.Patches})
+		answer.Artifacts = append(answer.Artifacts, artifact{a.OS + "/" + a.Arch, a.Name, a.SizeBytes, a.SHA256, sameBytes(others, a), a.Patches})
 	}
 	return answer, nil
 }

@@ -71,9 +71,24 @@ func TestSmallerNumberIsToldOf(t *testing.T) {
 		t.Errorf("from 1.10.0 to 1.9.0: %+v", a)
 	}
 	contains(t, b.must(0, "add", "1.8.0", b.build("1.8.0", "linux_amd64", "x")).out, "warning", "hosts of beta go from it to 1.8.0")
-	if out := b.must(0, "add", "1.8.0-rc.1", b.build("1.8.0-rc.1", "linux_amd64", "x"), "--channel", "stable").out; strings.Contains(out, "warning") {
+	if out := b.must(0, "add", "1.8.0-rc.1", b.build("1.8.0-rc.1", "linux_amd64", "y"), "--channel", "stable").out; strings.Contains(out, "warning") {
 		t.Errorf("the first of its channel: %s", out)
 	}
+}
+
+// The bytes of one version under a second number are allowed, and told of, platform by platform.
+func TestSameBytesAreToldOf(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, "beta", "stable")
+	b.must(0, "add", "1.0.0", b.build("1.0.0", "linux_amd64", "x"), b.build("1.0.0", "windows_amd64.exe", "y"))
+	b.must(0, "yank", "1.0.0", "--reason", "loses data")
+	var a added
+	b.must(0, "add", "1.1.0", b.build("1.1.0", "linux_amd64", "x"), b.build("1.1.0", "windows_amd64.exe", "z"), "--channel", "stable", "--json").result(t, &a)
+	if a.Artifacts[0].SameAs != "1.0.0" || a.Artifacts[1].SameAs != "" {
+		t.Errorf("x again, z for y: %+v", a.Artifacts)
+	}
+	contains(t, b.must(0, "add", "1.2.0", b.build("1.2.0", "linux_amd64", "z")).out, "next")
+	contains(t, b.must(0, "add", "1.3.0", b.build("1.3.0", "linux_amd64", "z")).out, "warning", "linux/amd64 has the bytes of 1.2.0")
 }
 
 // A bundle that could not be written is not told as one.
