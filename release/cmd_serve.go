@@ -58,7 +58,7 @@ func (a *app) serve(ctx context.Context, path, addr string, bytesPerSecond int64
 	defer root.Close()
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("listen: %w: take another port with --addr, 0 for any", err)
+		return fmt.Errorf("%w: take another port with --addr, 0 for any", err)
 	}
 	s := serving{URL: "http://" + ln.Addr().String(), Path: absolute(path)}
 	a.announce(s)

@@ -142,6 +142,11 @@ func (w *workspace) checkSigning(set *manifest.Set, s signing) error {
 			return usage("no role %q: there are %s", role, strings.Join(set.Roles(), ", "))
 		}
 	}
+	for _, file := range s.files { // before it is said that no draft waits for them
+		if !exists(file) {
+			return usage("%s: no such file: give the one that was signed elsewhere", file)
+		}
+	}
 	if len(s.roles) == 0 && len(set.Missing()) == 0 {
 		return nothing("no draft waits for a signature; give --role to renew one")
 	}

@@ -77,6 +77,7 @@ func TestMistakesInTheCommandLine(t *testing.T) {
 		{"yank 1.0.0 --reason=a\x01b", "one line"},
 		{"yank 1.0.0 --reason=" + strings.Repeat("a", 1025), "at most 1.0 KiB"},
 		{"sign --role nobody", "no role"},
+		{"sign nofile.json", "nofile.json: no such file"},
 		{"verify /nowhere", "no folder and no URL"},
 		{"verify " + published + " --root " + root + " --product Bad_Name --channel stable", "lower-case"},
 		{"verify " + published + " --root " + root + " --product agent --channel Bad_Name", "lower-case"},

@@ -100,7 +100,7 @@ func TestServePortTaken(t *testing.T) {
 	ln := listen(t)
 	go func() { _ = taken.Serve(ln) }()
 	defer taken.Close()
-	contains(t, b.must(codeFailed, "serve", b.public, "--addr", ln.Addr().String()).err, "take another port")
+	contains(t, b.must(codeFailed, "serve", b.public, "--addr", ln.Addr().String()).err, "release serve: listen tcp", "take another port")
 }
 
 // The real program's exit code is the documented one.
