@@ -105,8 +105,8 @@ func (a added) text(w io.Writer) {
 }
 
 func (a *app) add(ctx context.Context, add addition) (answer, error) {
-	if err := manifest.CheckVersion(add.version); err != nil {
-		return nil, misgiven("", err)
+	if err := checkVersion(add.version); err != nil {
+		return nil, err
 	}
 	share, err := parseShare(add.share)
 	if err != nil {

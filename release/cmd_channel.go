@@ -22,6 +22,9 @@ func (a *app) promoteCommand() *cobra.Command {
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
+			if err := checkVersion(args[0]); err != nil {
+				return nil, err
+			}
 			share, err := parseShare(text)
 			if err != nil {
 				return nil, err
@@ -129,6 +132,9 @@ func (a *app) yankCommand() *cobra.Command {
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
+			if err := checkVersion(args[0]); err != nil {
+				return nil, err
+			}
 			reason = strings.TrimSpace(reason)
 			if reason == "" || len(reason) > reasonLimit || strings.ContainsFunc(reason, unicode.IsControl) || !utf8.ValidString(reason) {
 				return nil, usage("--reason: one line that tells operators why, at most %s", size(reasonLimit))

@@ -27,6 +27,9 @@ func (a *app) rolloutCommand() *cobra.Command {
 		Example: "  release rollout 1.4.0 --share 5%\n  release rollout 1.4.0 --share 100% --channel stable",
 		Args:    cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
+			if err := checkVersion(args[0]); err != nil {
+				return nil, err
+			}
 			share, err := parseShare(text)
 			if err != nil {
 				return nil, err
@@ -114,6 +117,9 @@ func (a *app) floorCommand() *cobra.Command {
 			exitHelp(codeOK, codeFailed, codeUsage, codeNothing, codePreflight),
 		Args: cobra.ExactArgs(1),
 		RunE: a.runE(func(ctx context.Context, args []string) (answer, error) {
+			if err := checkVersion(args[0]); err != nil {
+				return nil, err
+			}
 			return a.held(func(w *workspace) (answer, error) { return w.floor(ctx, args[0], channels) })
 		}),
 	}

@@ -48,6 +48,14 @@ func misgiven(what string, err error) error {
 	return usage("%s%s", what, strings.Replace(err.Error(), manifest.ErrDocument.Error()+": ", "", 1))
 }
 
+// checkVersion is usage unless text is a version as it is written everywhere.
+func checkVersion(text string) error {
+	if err := manifest.CheckVersion(text); err != nil {
+		return misgiven("", err)
+	}
+	return nil
+}
+
 func nothing(format string, args ...any) error {
 	return &exitError{codeNothing, fmt.Errorf(format, args...)}
 }
