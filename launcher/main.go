@@ -38,6 +38,7 @@ func execute(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	root.SetArgs(argv[1:])
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	strictCompletion(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	a.json = a.json || a.command == "" && slices.Contains(argv, "--json") // a mistake in front of it hides it from the parser
 	if err != nil && a.command == "" {

@@ -72,6 +72,20 @@ func helpCmd() *cobra.Command {
 	}
 }
 
+// strictCompletion makes cobra's completion fail when it is asked for a shell that it does not know, or for none. It
+// comes after SetOut, where the scripts are printed to.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args = cobra.ArbitraryArgs
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return errors.New("name the shell: bash, zsh, fish or powershell")
+			}
+		}
+	}
+}
+
 // pointToCodes ends the help of every command with its exit codes, or with where they are listed.
 func pointToCodes(parent *cobra.Command, program string) {
 	for _, c := range parent.Commands() {

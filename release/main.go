@@ -11,6 +11,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -41,6 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	strictCompletion(root)
 	cmd, err := root.ExecuteContextC(ctx)
 	a.command = commandName(cmd)
 	return a.finish(err)
@@ -88,5 +90,19 @@ func helpCommand() *cobra.Command {
 			}
 			return about.Help()
 		},
+	}
+}
+
+// strictCompletion makes cobra's completion fail when it is asked for a shell that it does not know, or for none. It
+// comes after SetOut, where the scripts are printed to.
+func strictCompletion(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		if cmd.Name() == "completion" {
+			cmd.Args = cobra.ArbitraryArgs
+			cmd.RunE = func(*cobra.Command, []string) error {
+				return errors.New("name the shell: bash, zsh, fish or powershell")
+			}
+		}
 	}
 }
