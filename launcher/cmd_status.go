@@ -115,6 +115,9 @@ func (s statusAnswer) update(w io.Writer, now time.Time) {
 		}
 		row(w, "update", dots(s.Candidate.Number+" "+phases[s.Phase], left, firstLine(s.Reason)))
 	}
+	if s.Phase == journal.Idle {
+		row(w, "last update", s.Reason) // what came to nothing, ordered or not
+	}
 	if s.Why != nil {
 		row(w, "next", next(*s.Why, s.program))
 	}

@@ -85,10 +85,12 @@ func TestStatusText(t *testing.T) {
 func TestStatusTextQuiet(t *testing.T) {
 	st := control.Status{Product: "acme-agent", Channel: "stable", Repository: "/srv", Running: true, Health: control.Healthy, Since: noon,
 		Trust: &control.Trust{RootVersion: 3, Expires: noon.Add(-time.Hour), Expired: true}}
-	st.Engine(updater.Status{State: journal.State{Phase: journal.Idle, Good: []journal.Version{{Number: "1.4.2"}, {Number: "1.4.1"}}}})
+	st.Engine(updater.Status{State: journal.State{Phase: journal.Idle, Reason: "held back by policy: 1.9.9 is not among what the channel offers",
+		Good: []journal.Version{{Number: "1.4.2"}, {Number: "1.4.1"}}}})
 	var out bytes.Buffer
 	statusAnswer{st, "acme"}.text(&out, noon)
 	want := `● acme-agent  healthy  1.4.2 · since 12:00
+  last update held back by policy: 1.9.9 is not among what the channel offers
   previous    1.4.1 on disk, to go back: acme rollback
   trust       root v3 · EXPIRED 1h ago: serving goes on, updates wait for the vendor's signature · channel stable · /srv
 `

@@ -72,6 +72,9 @@ func apply(st State, o Order, at outlook) (State, error) {
 
 func update(st State, o Order, at outlook) (State, error) {
 	st.Want = &journal.Want{Number: o.Number, Now: o.Now}
+	if st.Phase == journal.Idle {
+		st.Reason = "" // of the update before it; this one ends with its own
+	}
 	switch {
 	case !inFlight(st) || goingBack(st): // its turn comes in idle
 	case o.Number == "" || o.Number == st.Candidate.Number:

@@ -193,6 +193,9 @@ func TestOrderedUpdate(t *testing.T) {
 		must(t, r.order(Order{Kind: OrderUpdate, Now: true}))
 		r.rest(2) // the first was let go by the pause
 		r.expect(3, Committed)
+		if st := r.state(); st.Reason != "" {
+			t.Errorf("after an update that went well: %s", st.Reason)
+		}
 		must(t, r.order(Order{Kind: OrderUpdate}))
 		r.pass(0)
 		if st := r.state(); st.Want != nil || !strings.Contains(st.Reason, "1.3.0 is active") {

@@ -255,6 +255,11 @@ func TestApplyDetails(t *testing.T) {
 	if got := do(fetching, Order{Kind: OrderUpdate, Now: true}); *got.Want != (journal.Want{Number: "1.3.0", Newest: true, Now: true}) {
 		t.Errorf("the order is not bound to the candidate: %+v", got.Want)
 	}
+	failed := idle
+	failed.Reason = "exit code 2"
+	if got := do(failed, Order{Kind: OrderUpdate}); got.Reason != "" {
+		t.Errorf("an order has the reason of the update before it: %q", got.Reason)
+	}
 	superseded := &turned{journal.Superseded, errors.New("1.4.0 is newer")}
 	if got := fail(do(fetching, Order{Kind: OrderUpdate, Now: true}), superseded, edge); got.Want == nil || *got.Want != (journal.Want{Now: true}) {
 		t.Errorf("an order for the newest is not one for what takes its place: %+v", got.Want)

@@ -37,7 +37,7 @@ type Status struct {
 	Previous        *Version       `json:"previous,omitempty"` // on disk, to go back to
 	Candidate       *Version       `json:"candidate,omitempty"`
 	ProbationLeftMS int64          `json:"probation_left_ms,omitempty"`
-	Reason          string         `json:"reason,omitempty"` // why the last step failed
+	Reason          string         `json:"reason,omitempty"` // why the last step failed; idle: why the last update, or the order to one, came to nothing
 	Pin             *journal.Pin   `json:"pin,omitempty"`
 	Pause           *journal.Pause `json:"pause,omitempty"`
 	Quarantine      []journal.Mark `json:"quarantine,omitempty"`
