@@ -15,12 +15,14 @@ import (
 // the same events always give the same verdict.
 type judge struct {
 	order  updater.OrderKind
-	asked  string // the version that was ordered, "" for any
-	begun  bool   // the order has been applied: what comes now is its work
-	behind bool   // another update was too far on to make way, and ends first
-	full   bool   // the last candidate was turned away for want of space on the disk
-	hooked bool   // the last run of update.before_switch failed
-	unfit  bool   // the last candidate failed its health.self_check
+	asked  string        // the version that was ordered, "" for any
+	begun  bool          // the order has been applied: what comes now is its work
+	at     updater.Phase // in which it was applied
+	behind bool          // another update was too far on to make way, and ends first
+	joined updater.Event // the end of that one: it is the outcome if no other update comes after it
+	full   bool          // the last candidate was turned away for want of space on the disk
+	hooked bool          // the last run of update.before_switch failed
+	unfit  bool          // the last candidate failed its health.self_check
 
 	over *updater.Event // is given the event with which the update ended, if it had one; may be nil
 }
@@ -36,7 +38,7 @@ const (
 
 func (j *judge) feed(ev updater.Event) (verdict, control.Code) {
 	if !j.begun {
-		j.begun = ev.Kind == "order"
+		j.begun, j.at = ev.Kind == "order", ev.Phase
 		j.behind = j.order == updater.OrderUpdate && hasTraffic(ev.Phase)
 		return open, 0
 	}
@@ -70,6 +72,8 @@ func (j *judge) check(ev updater.Event) (verdict, control.Code) {
 	switch {
 	case j.order != updater.OrderUpdate:
 		return open, 0
+	case j.joined.Kind != "":
+		return j.outcome(j.joined)
 	case ev.Err == "":
 		return unmoved, 0
 	case ev.Verdict == journal.Bad, ev.Verdict == journal.Refused:
@@ -80,11 +84,27 @@ func (j *judge) check(ev updater.Event) (verdict, control.Code) {
 	return ended, control.NotDownloaded
 }
 
+// end is the end of an update. One that the order came behind is its outcome at once if it is the version that was
+// ordered and the order ended with it, and else the turn of the order comes after it.
 func (j *judge) end(ev updater.Event) (verdict, control.Code) {
+	behind := j.behind
+	j.behind, j.joined = false, updater.Event{}
+	if !behind || ev.Number == j.asked && !wasLost(j.at) {
+		return j.outcome(ev)
+	}
+	if v, _ := j.outcome(ev); v == ended {
+		j.joined = ev
+	}
+	return open, 0
+}
+
+// wasLost says whether the candidate of that phase had its verdict already: an order to the same version is not
+// ended by it.
+func wasLost(p journal.Phase) bool { return p == journal.Reverting || p == journal.Discarding }
+
+// outcome is what the end of an update means for the order.
+func (j *judge) outcome(ev updater.Event) (verdict, control.Code) {
 	switch {
-	case j.behind:
-		j.behind = false
-		return open, 0
 	case j.order == updater.OrderUpdate && j.asked != "" && ev.Number != j.asked:
 		return open, 0 // the turn of the one that was ordered comes after it
 	case ev.Outcome == updater.Discarded && ev.Verdict == journal.Superseded && j.asked != "":
@@ -142,7 +162,10 @@ func (a *app) follow(ctx context.Context, events stream, j judge) (verdict, cont
 		}
 		s.show(ev)
 		if v, code := j.feed(ev); v != open {
-			if ev.Kind == "end" && j.over != nil {
+			if ev.Kind != "end" {
+				ev = j.joined // none, mostly
+			}
+			if j.over != nil {
 				*j.over = ev
 			}
 			return v, code, nil

@@ -65,6 +65,7 @@ func turnedFor(full bool) updater.Event {
 
 func TestFollowOutcomes(t *testing.T) {
 	order := event("order", journal.Idle, "", "update")
+	probation, nothing := event("order", journal.Probation, "", "update"), event("check", journal.Idle, "", "nothing newer is offered")
 	stale := []updater.Event{event("check", journal.Idle, "", "nothing newer"), endedAs("0.9.0", updater.RolledBack, journal.Bad, journal.Probation)}
 	for _, tc := range []struct {
 		name    string
@@ -102,6 +103,12 @@ func TestFollowOutcomes(t *testing.T) {
 		{"the ordered one was let go by a pause", judge{order: "update", asked: "1.1.0"}, script{order, endedAs("1.1.0", updater.Discarded, journal.Superseded, journal.Staging)}, ended, control.HeldBack},
 		{"another made way", judge{order: "update", asked: "1.1.0"}, append(script{order, endedAs("1.2.0", updater.Discarded, journal.Bad, journal.Warming)}, append(forward("1.1.0"), endedAs("1.1.0", updater.Committed, "", ""))...), ended, control.OK},
 		{"another was in probation", judge{order: "update", asked: "1.2.0"}, append(script{event("order", journal.Probation, "1.2.0", "update"), endedAs("1.1.0", updater.Committed, "", "")}, append(forward("1.2.0"), endedAs("1.2.0", updater.Discarded, journal.Bad, journal.Warming))...), ended, control.NeverHealthy},
+		{"joined, committed", judge{order: "update"}, script{probation, endedAs("1.1.0", updater.Committed, "", ""), nothing}, ended, control.OK},
+		{"joined, rolled back", judge{order: "update"}, script{probation, endedAs("1.1.0", updater.RolledBack, journal.Bad, journal.Probation), nothing}, ended, control.RolledBack},
+		{"joined by its number", judge{order: "update", asked: "1.1.0"}, script{probation, endedAs("1.1.0", updater.Committed, "", "")}, ended, control.OK},
+		{"joined by its number on the way back", judge{order: "update", asked: "1.1.0"}, script{event("order", journal.Reverting, "", "update"), endedAs("1.1.0", updater.RolledBack, journal.World, journal.Probation), endedAs("1.1.0", updater.Committed, "", "")}, ended, control.OK},
+		{"another was in probation, and the ordered one is not offered", judge{order: "update", asked: "1.2.0"}, script{probation, endedAs("1.1.0", updater.Committed, "", ""), nothing}, unmoved, 0},
+		{"joined, and the next one was let go", judge{order: "update"}, script{probation, endedAs("1.1.0", updater.Committed, "", ""), endedAs("1.2.0", updater.Discarded, journal.Superseded, journal.Staging), nothing}, unmoved, 0},
 		{"rollback to one from probation", judge{order: "rollback", asked: "1.0.0"}, script{event("order", journal.Probation, "1.0.0", "rollback"), endedAs("1.1.0", updater.RolledBack, journal.Operator, journal.Probation)}, ended, control.OK},
 		{"crash in probation", judge{order: "update"}, append(forward("1.2.0"), event("rollback", journal.Reverting, "1.1.0", "has the traffic again"), endedAs("1.2.0", updater.RolledBack, journal.Bad, journal.Probation)), ended, control.RolledBack},
 		{"went back at the third try", judge{order: "update"}, append(forward("1.2.0"), event("alarm", journal.Reverting, "1.1.0", "cannot go back"), event("rollback", journal.Reverting, "1.1.0", "has the traffic again"), endedAs("1.2.0", updater.RolledBack, journal.Bad, journal.Probation)), ended, control.RolledBack},
@@ -127,6 +134,22 @@ func TestFollowOutcomes(t *testing.T) {
 				t.Errorf("decided %d events early", len(tc.events))
 			}
 		})
+	}
+}
+
+// The end of an update that was joined is what the history is asked for, and an outcome without one asks for nothing.
+func TestFollowTellsWhichUpdateEnded(t *testing.T) {
+	joined := endedAs("1.1.0", updater.RolledBack, journal.Bad, journal.Probation)
+	nothing := event("check", journal.Idle, "", "nothing newer is offered")
+	for want, s := range map[string]script{
+		"1.1.0": {event("order", journal.Probation, "", "update"), joined, nothing},
+		"1.2.0": {event("order", journal.Probation, "", "update"), joined, endedAs("1.2.0", updater.Committed, "", "")},
+		"":      {event("order", journal.Idle, "", "update"), nothing},
+	} {
+		var over updater.Event
+		if _, _, err := (&app{stdout: io.Discard}).follow(t.Context(), &s, judge{order: "update", over: &over}); err != nil || over.Number != want {
+			t.Errorf("the update to %q ended, want %q: %v", over.Number, want, err)
+		}
 	}
 }
 
