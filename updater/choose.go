@@ -139,13 +139,23 @@ func (g *glance) judge(st State, now time.Time) (findings []policy.Finding, open
 	f := g.facts
 	f.State, f.Now, f.HighWater = st, now, max(f.HighWater, st.HighWater)
 	pick, findings, err := policy.Choose(f, func(number string) (policy.Release, error) {
-		r, known := g.found[number]
-		if !known {
-			return policy.Release{}, errUnread
+		if r, known := g.found[number]; known {
+			return r.release, r.err
 		}
-		return r.release, r.err
+		return heldBack(f, number)
 	})
 	return findings, pick != nil || errors.Is(err, errUnread) // an offer without a document says so itself
+}
+
+// heldBack is the release of that number as far as it is known without its document: when an operator went back from
+// it, its mark has its digest. While it was active nobody had to read about it.
+func heldBack(f policy.Facts, number string) (policy.Release, error) {
+	i := slices.IndexFunc(f.State.Held, func(m journal.Mark) bool { return m.Number == number })
+	o, offered := f.Offers.Find(number)
+	if i < 0 || !offered {
+		return policy.Release{}, errUnread
+	}
+	return policy.Release{Version: Version{Number: number, Epoch: o.Epoch, Digest: f.State.Held[i].Digest}}, nil
 }
 
 // due is when what is offered is to be judged next: by a look at the channel, or before it, when a gate of this host

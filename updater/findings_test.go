@@ -69,6 +69,24 @@ func TestFindingsAreNotStale(t *testing.T) {
 	})
 }
 
+// What an operator went back from is held, at once and after a check, though its document was not read while it was
+// active.
+func TestHoldIsToldAtOnce(t *testing.T) {
+	in(t, []int{2, 1}, []int{2}, func(t *testing.T, r *rig) {
+		r.launch()
+		r.pass(time.Minute) // the look at the channel that finds it active
+		must(t, r.order(Order{Kind: OrderRollback}))
+		if r.rest(1); r.passes("1.2.0", "hold") {
+			t.Errorf("1.2.0 is not held: %+v", r.u.Status().Findings)
+		}
+		looks := r.checks
+		must(t, r.order(Order{Kind: OrderClear}))
+		if r.until("another look", func() bool { return r.checks > looks }); !r.passes("1.2.0", "hold") {
+			t.Error("1.2.0 is held, and was cleared")
+		}
+	})
+}
+
 // Wrong bytes are no evidence against the release: no mark, no second try at once, and success when the source
 // has come to its senses.
 func TestRefusedIsTriedAgain(t *testing.T) {
