@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -180,7 +181,11 @@ func (s statusAnswer) marks(w io.Writer) {
 	for _, m := range s.Held {
 		row(w, "held", dots(m.Number, firstLine(m.Reason)))
 	}
-	if len(s.Quarantine)+len(s.Held) > 0 {
+	switch all := slices.Concat(s.Quarantine, s.Held); len(all) {
+	case 0:
+	case 1:
+		row(w, "", "to try again: "+s.program+" quarantine clear "+all[0].Number)
+	default:
 		row(w, "", "to try again: "+s.program+" quarantine clear VERSION")
 	}
 }

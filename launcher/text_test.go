@@ -86,12 +86,14 @@ func TestStatusTextQuiet(t *testing.T) {
 	st := control.Status{Product: "acme-agent", Channel: "stable", Repository: "/srv", Running: true, Health: control.Healthy, Since: noon,
 		Trust: &control.Trust{RootVersion: 3, Expires: noon.Add(-time.Hour), Expired: true}}
 	st.Engine(updater.Status{State: journal.State{Phase: journal.Idle, Reason: "held back by policy: 1.9.9 is not among what the channel offers",
-		Good: []journal.Version{{Number: "1.4.2"}, {Number: "1.4.1"}}}})
+		Good: []journal.Version{{Number: "1.4.2"}, {Number: "1.4.1"}}, Held: []journal.Mark{{Number: "1.4.3", Reason: "slow"}}}})
 	var out bytes.Buffer
 	statusAnswer{st, "acme"}.text(&out, noon)
 	want := `● acme-agent  healthy  1.4.2 · since 12:00
   last update held back by policy: 1.9.9 is not among what the channel offers
   previous    1.4.1 on disk, to go back: acme rollback
+  held        1.4.3 · slow
+              to try again: acme quarantine clear 1.4.3
   trust       root v3 · EXPIRED 1h ago: serving goes on, updates wait for the vendor's signature · channel stable · /srv
 `
 	if out.String() != want {
