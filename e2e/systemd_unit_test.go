@@ -27,6 +27,9 @@ func TestSystemdInstall(t *testing.T) {
 	if says(t, again, "right"); strings.Contains(again, "created") || strings.Contains(again, "changed") {
 		t.Errorf("a second install:\n%s", again)
 	}
+	m.run(t, 0, "chmod", "o+w", hostState)
+	says(t, m.launcher(t, 13, "install"), "! state folder: failed", "the service is registered; not done: state folder;")
+	m.run(t, 0, "chmod", "o-w", hostState)
 	m.launcher(t, 0, "start")
 	m.serving(t, "1.0.0")
 	says(t, m.run(t, 0, "systemctl", "is-active", hostUnit), "active")

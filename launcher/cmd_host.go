@@ -92,11 +92,20 @@ func (a *app) installCmd() *cobra.Command {
 			return stepsAnswer{Steps: steps}, privileged(err, "install")
 		}
 		steps = append(steps, passwordSteps(passwordOf(cfg), password, func() ([]byte, error) { return askPassword(cfg.Payload.User, a.stderr) })...)
-		return stepsAnswer{steps, fmt.Sprintf("installed; start it: %s start", a.program)}, nil
+		return a.installed(cfg, steps)
 	})
 	r.flags(cmd)
 	cmd.Flags().StringVar(&passwordFile, "payload-password-file", "", "`file` with the password of payload.user, if that has one (default: a prompt)")
 	return cmd
+}
+
+// installed is what install came to, once the service is there: with which file, and whether every step was done.
+func (a *app) installed(cfg Config, steps []host.Step) (answer, error) {
+	steps = append([]host.Step{{Name: "configuration", Result: host.Right, Now: cfg.File}}, steps...)
+	if err := undone(steps); err != nil {
+		return stepsAnswer{Steps: steps}, fmt.Errorf("the service is registered; %w", err)
+	}
+	return stepsAnswer{steps, fmt.Sprintf("installed; start it: %s start", a.program)}, nil
 }
 
 // registered is the configuration as far as it is needed to find the service: one with mistakes elsewhere must

@@ -71,6 +71,32 @@ func TestUninstallSaysWhatItCouldNotDo(t *testing.T) {
 	}
 }
 
+// So does install, which registers the service whatever becomes of the steps after it, and says with which file.
+func TestInstallSaysWhatItCouldNotDo(t *testing.T) {
+	a, cfg := &app{program: "acme"}, Config{File: "/etc/acme/launcher.toml"}
+	made := host.Step{Name: "service acme", Result: host.Created}
+	for _, tc := range []struct {
+		step host.Step
+		code control.Code
+		says string
+	}{
+		{host.Step{Name: "state folder", Result: host.Created}, control.OK, "<nil>"},
+		{host.Step{Name: "program", Result: host.Warned}, control.OK, "<nil>"},
+		{host.Step{Name: "service SID", Result: host.Failed}, control.NotPrepared, "the service is registered; not done: service SID; mend"},
+		{host.Step{Name: "recovery", Result: host.NotKept}, control.NotPrepared, "not done: recovery;"},
+	} {
+		said, err := a.installed(cfg, []host.Step{made, tc.step})
+		if got := codeOf(err); got != tc.code || !strings.Contains(fmt.Sprint(err), tc.says) {
+			t.Errorf("%s: exit code %d: %v", tc.step, got, err)
+		}
+		var b bytes.Buffer
+		said.text(&b, time.Time{})
+		if out := b.String(); !strings.HasPrefix(out, "  configuration: right (/etc/acme/launcher.toml)\n  service acme: created\n") || strings.Contains(out, "start it") != (tc.code == control.OK) {
+			t.Errorf("%s: %s", tc.step, out)
+		}
+	}
+}
+
 // A payload with the launcher's rights is what the configuration says: doctor warns of it and does not fail.
 func TestDoctorWarnsOfTheLaunchersAccount(t *testing.T) {
 	for _, tc := range []struct {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/turnstone-go/turnstone/launcher/control"
 )
 
 // BuildWindows compiles the launcher for Windows, and the release tool and scripts/wine for this computer.
@@ -83,7 +85,8 @@ func (s *Stage) seen(path string) string {
 
 // startService registers the launcher and starts it as everybody starts a service.
 func (s *Stage) startService(ctx context.Context) error {
-	if out, code := s.Operator(ctx, "install", "--unprotected"); code != 0 { // the folders are Linux's
+	// The folders are Linux's, and Wine's service control manager does not have every setting.
+	if out, code := s.Operator(ctx, "install", "--unprotected"); code != int(control.NotPrepared) {
 		return fmt.Errorf("install: exit code %d: %s", code, out)
 	}
 	if _, err := s.machine.Run(ctx, "net", "start", Product); err != nil {

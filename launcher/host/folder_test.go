@@ -2,6 +2,7 @@ package host
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -39,6 +40,20 @@ func TestJudgeNamesTheWrongComponent(t *testing.T) {
 		err := judge(c)
 		if !errors.Is(err, ErrUnsafe) || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// What others can change is wrong, unless --unprotected accepted it; what else fails is wrong all the same.
+func TestExposedFolderIsAcceptedByOrder(t *testing.T) {
+	unsafe, other := fmt.Errorf("folder: %w", ErrUnsafe), errors.New("no such disk")
+	for _, tc := range []struct {
+		unprotected bool
+		err         error
+		want        Result
+	}{{false, unsafe, Failed}, {true, unsafe, Warned}, {true, other, Failed}} {
+		if got := (Spec{Unprotected: tc.unprotected}).exposed(Step{Name: "folder"}, tc.err); got.Result != tc.want || got.Err == "" {
+			t.Errorf("%+v: %s", tc, got)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -110,6 +111,15 @@ func (s Step) Bad() bool { return s.Result == Failed || s.Result == NotKept || s
 func (s Step) failed(err error) Step {
 	s.Result, s.Err = Failed, err.Error()
 	return s
+}
+
+// exposed is a look at a folder that ended with err. That others can change it is a warning where it was accepted.
+func (s Spec) exposed(step Step, err error) Step {
+	step = step.failed(err)
+	if s.Unprotected && errors.Is(err, ErrUnsafe) {
+		step.Result = Warned
+	}
+	return step
 }
 
 // String is the step as a line.

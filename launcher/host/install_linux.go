@@ -205,7 +205,7 @@ func folderStep(s Spec, look bool) Step {
 		}
 	}
 	if err != nil {
-		step.Result, step.Err = Failed, err.Error()
+		return s.exposed(step, err)
 	}
 	return step
 }

@@ -33,8 +33,7 @@ func programStep(s Spec) (Step, error) {
 	if !s.Unprotected {
 		return step, fmt.Errorf("%w\nput the program into a folder below Program Files and install from there", err)
 	}
-	step.Result, step.Err = Failed, err.Error()
-	return step, nil
+	return s.exposed(step, err), nil
 }
 
 func folderStep(s Spec, look bool) Step {
@@ -55,7 +54,7 @@ func folderStep(s Spec, look bool) Step {
 		}
 	}
 	if err != nil {
-		step.Result, step.Err = Failed, err.Error()
+		return s.exposed(step, err)
 	}
 	return step
 }

@@ -83,7 +83,7 @@ func kept(step string) func(context.Context, *bench) (string, error) {
 			if s.Name != step {
 				continue
 			}
-			if s.Bad() {
+			if s.Bad() || s.Result == host.Warned {
 				return "", errors.New(s.String())
 			}
 			return s.Now, nil
