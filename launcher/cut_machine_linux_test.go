@@ -330,24 +330,4 @@ func (m *machine) lose() {
 			_, _ = syscall.Wait4(pid, nil, 0, nil) // ECHILD: it is somebody else's to reap
 		}
 	}
-	for limit := time.Now().Add(cutLimit); exiting(); time.Sleep(time.Millisecond) {
-		if time.Now().After(limit) {
-			m.t.Fatal("a process does not end")
-		}
-	}
-}
-
-// exiting says whether a child of ours, of any machine, is on its way out: it has no memory any more, and so no
-// environment that says whose it is, but still its descriptors, and with them the port perhaps.
-func exiting() bool {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		stat, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "stat"))
-		_, rest, _ := bytes.Cut(stat, []byte(") ")) // no program of ours has a bracket in its name
-		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if f := bytes.Fields(rest); len(f) > 1 && string(f[0]) != "Z" && string(f[1]) == strconv.Itoa(os.Getpid()) && err == nil && len(env) == 0 {
-			return true
-		}
-	}
-	return false
 }

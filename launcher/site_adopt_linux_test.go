@@ -110,6 +110,20 @@ func TestTakenAddressEndsNothing(t *testing.T) {
 	}
 }
 
+// A process that is dying has its sockets a little longer than anybody can see it.
+func TestAddressOfADyingProcess(t *testing.T) {
+	g := newGround(t, nil)
+	g.die()
+	dying, err := net.Listen("tcp", g.sv.cfg.Listen[0].Address)
+	g.must(err)
+	gone := time.AfterFunc(300*time.Millisecond, func() { _ = dying.Close() })
+	defer gone.Stop()
+	g.boot()
+	one := g.release("1.0.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.answers(one)
+}
+
 // A socket of the last launcher is no stranger: whoever holds it is ended, and then the new address is free.
 func TestOurOwnSocketIsInTheWay(t *testing.T) {
 	g := newGround(t, nil)

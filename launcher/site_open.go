@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
@@ -148,8 +150,16 @@ func inTheWay(files map[string]child.Socket, address string) bool {
 	return false
 }
 
+// bindPatience is how long an address may be taken when a launcher starts: a process of the last one that is dying has its
+// sockets until its memory is given back, and is no longer found meanwhile.
+const bindPatience = 2 * time.Second
+
 func (s *site) bind(l ListenConfig) (*relay.Socket, error) {
 	socket, err := relay.Listen(l.Name, l.Address)
+	for limit := time.Now().Add(bindPatience); errors.Is(err, relay.ErrInUse) && time.Now().Before(limit); {
+		time.Sleep(20 * time.Millisecond)
+		socket, err = relay.Listen(l.Name, l.Address)
+	}
 	if err != nil {
 		return nil, exit(control.NotPrepared, "%w\n[[listen]] %q in %s names the address", err, l.Name, s.cfg.File)
 	}
