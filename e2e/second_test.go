@@ -11,32 +11,38 @@ import (
 )
 
 // Who has the channel's key and not the artifact key gets nothing run, and no archive opened: the second signature is
-// looked at first. The twin is signed by the vendor's artifact key instead, and is installed.
+// looked at first. A genuine program of another platform is not run under this one's name either. The twin is signed by
+// the vendor's artifact key, for this platform, and is installed.
 func TestSecondSignature(t *testing.T) {
-	for name, pack := range map[string]func(*testing.T) string{
-		"program": func(t *testing.T) string { return example(t, "1.1.0", "") },
-		"archive": func(t *testing.T) string { return archived(t, "example.tar.gz", example(t, "1.1.0", ""), "one") },
+	program := func(t *testing.T) []string { return []string{example(t, "1.1.0", "")} }
+	stranger := func(f *forger) { countersigned(f, f.stranger(), runtime.GOOS) }
+	for name, c := range map[string]struct {
+		pack func(*testing.T) []string
+		evil func(*forger)
+		want error
+	}{
+		"program": {program, stranger, manifest.ErrSignature},
+		"archive": {func(t *testing.T) []string {
+			return []string{archived(t, "example.tar.gz", example(t, "1.1.0", ""), "one"), "--main", "bin/example"}
+		}, stranger, manifest.ErrSignature},
+		"another platform": {program, func(f *forger) { countersigned(f, f.artifactKey(), "plan9") }, manifest.ErrComment},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, h, f := forged(t)
 			h.shows(f) // from here on nothing of the vendor's comes by itself
-			main := []string{"--main", "bin/example"}
-			if name == "program" {
-				main = nil
-			}
-			change(t, s, slices.Concat([]string{"add", "1.1.0", "--platform", runtime.GOOS + "/" + runtime.GOARCH + "=" + pack(t), "--patches", "0", "--pack=false"}, main)...)
+			file := c.pack(t)
+			file[0] = runtime.GOOS + "/" + runtime.GOARCH + "=" + file[0]
+			change(t, s, slices.Concat([]string{"add", "1.1.0", "--patches", "0", "--pack=false", "--platform"}, file)...)
 			f = forgery(t, s)
-			stranger, err := manifest.NewArtifactKey()
-			f.do(err)
 			evil := f.copy()
-			countersigned(evil, stranger)
+			c.evil(evil)
 			twin := evil.copy() // the metadata of the other is in force by then, and only newer counts
-			countersigned(twin, f.artifactKey())
+			countersigned(twin, f.artifactKey(), runtime.GOOS)
 
 			h.shows(evil)
 			unmoved(t, s, func() {
-				says(t, operator(t, s, 11, "update", "--now", "--follow"), manifest.ErrSignature.Error())
+				says(t, operator(t, s, 11, "update", "--now", "--follow"), c.want.Error())
 			})
 			if st := status(t, s); len(st.Quarantine) != 1 || st.Active.Number != "1.0.0" {
 				t.Errorf("quarantine %v, active %v", st.Quarantine, st.Active)
@@ -52,8 +58,8 @@ func TestSecondSignature(t *testing.T) {
 	}
 }
 
-// countersigned publishes 1.1.0 with the second signatures made by this key.
-func countersigned(f *forger, key manifest.ArtifactKey) {
+// countersigned publishes 1.1.0 with the second signatures made by this key, for that system.
+func countersigned(f *forger, key manifest.ArtifactKey, system string) {
 	f.t.Helper()
 	f.document("stable", "stable/1.1.0.json", func(text string) string {
 		r, err := manifest.ParseRelease([]byte(text))
@@ -62,12 +68,20 @@ func countersigned(f *forger, key manifest.ArtifactKey) {
 		for i, a := range r.Artifacts {
 			artifact, err := os.Open(filepath.Join(f.dir, filepath.FromSlash(manifest.HashPath(a.SHA256))))
 			f.do(err)
+			a.OS = system
 			r.Artifacts[i].Minisig, err = manifest.SignArtifact(key, r.Product, r.Version, a, artifact)
 			f.do(err)
 			f.do(artifact.Close())
 		}
 		return string(r.Bytes())
 	})
+}
+
+func (f *forger) stranger() manifest.ArtifactKey {
+	f.t.Helper()
+	key, err := manifest.NewArtifactKey()
+	f.do(err)
+	return key
 }
 
 func (f *forger) artifactKey() manifest.ArtifactKey {
