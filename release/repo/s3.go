@@ -152,6 +152,8 @@ func (s *s3) sum(ctx context.Context, name string) (string, int64, error) {
 	return info.UserMetadata[sumMetadata], info.Size, nil
 }
 
+// Put tries again when the answer is that there is no such object, which a write cannot mean: servers that keep files
+// answer so when another publisher's refused write took a folder away beneath it.
 func (s *s3) Put(ctx context.Context, f File) error {
 	if err := checkName(f.Name); err != nil {
 		return err
@@ -172,6 +174,9 @@ func (s *s3) Put(ctx context.Context, f File) error {
 		options.SetMatchETagExcept("*")
 	}
 	err := s.upload(ctx, f, options)
+	for i := 1; i < s3Attempts && errors.Is(err, fs.ErrNotExist); i++ {
+		err = s.upload(ctx, f, options)
+	}
 	if err == nil || !refusedByCondition(err) {
 		return err
 	}

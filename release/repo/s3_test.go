@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/johannesboyne/gofakes3"
@@ -280,6 +281,25 @@ func TestS3WithoutConditions(t *testing.T) {
 			t.Errorf("without %s something was written: %v", header, err)
 		}
 		publish(t, reader, files(1))
+	}
+}
+
+// A server that keeps files may have none for a moment where another publisher's write was refused.
+func TestS3WriteWithoutAFolder(t *testing.T) {
+	server := objects(t)
+	var without atomic.Int32
+	dst := through(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/metadata/1.stable.json") && without.Add(1) <= 2 {
+			w.Header().Set("Content-Type", "application/xml")
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, "<Error><Code>NoSuchKey</Code><Message>no</Message></Error>")
+			return
+		}
+		server.ServeHTTP(w, r)
+	}))
+	publish(t, dst, files(1))
+	if n := without.Load(); n != 3 {
+		t.Errorf("written at try %d", n)
 	}
 }
 
