@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 	"github.com/turnstone-go/turnstone/internal/wire"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/self"
@@ -50,7 +51,7 @@ func TestExitCodesOfSelfUpdates(t *testing.T) {
 		{download(errors.New("connection refused")), control.NotDownloaded},
 		{download(updater.Refused(fetch.ErrDigest)), control.NotVerified},
 		{download(fmt.Errorf("read channel: %w", manifest.ErrExpired)), control.NotVerified},
-		{download(diskFull), control.NotPrepared},
+		{download(durabletest.Full), control.NotPrepared},
 		{fmt.Errorf("place: %w", self.ErrRefused), control.NotVerified},
 		{exit(control.NotVerified, "is no launcher"), control.NotVerified},
 		{exit(control.HeldBack, "waits"), control.HeldBack},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 	"github.com/turnstone-go/turnstone/manifest"
 	"github.com/turnstone-go/turnstone/updater"
 	"github.com/turnstone-go/turnstone/updater/fetch"
@@ -21,7 +22,7 @@ func TestSourcesTogether(t *testing.T) {
 	older, expired := fmt.Errorf("timestamp.json: %w", manifest.ErrOlder), fmt.Errorf("x: %w", manifest.ErrExpired)
 	lie, down, missing := fmt.Errorf("x: %w", manifest.ErrSignature), errors.New("no route"), fetch.ErrNotFound
 	mixed := fmt.Errorf("snapshot: %w", manifest.ErrRollback) // what contradicts itself is no older truth
-	full := fmt.Errorf("write: %w", diskFull)
+	full := fmt.Errorf("write: %w", durabletest.Full)
 	const (
 		good    = "good"
 		refused = "refused"

@@ -3,7 +3,6 @@ package main
 import (
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -26,9 +25,6 @@ func closeHint(name string) string { return "chmod 600 " + name }
 
 // native is a text with paths as this system has them.
 func native(text string) string { return text }
-
-// diskFull is what the system says then.
-const diskFull = syscall.ENOSPC
 
 // path is a native path as the configuration makes one of a relative one.
 func path(p string) string { return p }

@@ -62,9 +62,6 @@ var drives = strings.NewReplacer(
 	"/etc/", "C:/etc/", "/mnt/", "C:/mnt/", "/var/", "C:/var/", "/srv/", "C:/srv/", "/run/", "C:/run/", "/x/", "C:/x/",
 )
 
-// diskFull is what the system says then.
-const diskFull = windows.ERROR_DISK_FULL
-
 // path is a native path as the configuration makes one of a relative one.
 func path(p string) string { return filepath.FromSlash(native(p)) }
 

@@ -3,7 +3,6 @@ package updater
 import (
 	"errors"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +23,7 @@ func fills(w *world, k int) (came func() bool) {
 				return nil
 			}
 			if n++; n > k {
-				return syscall.ENOSPC
+				return durabletest.Full
 			}
 		}
 		return nil

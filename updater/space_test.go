@@ -4,10 +4,10 @@ import (
 	"context"
 	"io/fs"
 	"slices"
-	"syscall"
 	"testing"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
@@ -18,17 +18,17 @@ type fullFile struct{ durable.File }
 
 func (d fullDisk) OpenFile(name string, flag int, perm fs.FileMode) (durable.File, error) {
 	if _, err := d.Lstat(name); err != nil && flag != 0 {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.ENOSPC}
+		return nil, &fs.PathError{Op: "open", Path: name, Err: durabletest.Full}
 	}
 	f, err := d.Disk.OpenFile(name, flag, perm)
 	return fullFile{f}, err
 }
 
 func (fullDisk) Mkdir(name string, _ fs.FileMode) error {
-	return &fs.PathError{Op: "mkdir", Path: name, Err: syscall.ENOSPC}
+	return &fs.PathError{Op: "mkdir", Path: name, Err: durabletest.Full}
 }
 
-func (f fullFile) Write([]byte) (int, error) { return 0, syscall.ENOSPC } // only new files are written so
+func (f fullFile) Write([]byte) (int, error) { return 0, durabletest.Full } // only new files are written so
 
 func (f fullFile) WriteAt(b []byte, off int64) (int, error) {
 	info, err := f.Stat()
@@ -36,7 +36,7 @@ func (f fullFile) WriteAt(b []byte, off int64) (int, error) {
 		return 0, err
 	}
 	if off+int64(len(b)) > info.Size() {
-		return 0, syscall.ENOSPC
+		return 0, durabletest.Full
 	}
 	return f.File.WriteAt(b, off)
 }
