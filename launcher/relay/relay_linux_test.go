@@ -132,6 +132,11 @@ func TestAdoptChecksWhatCameBack(t *testing.T) {
 		}
 		b.Close()
 	}
+	for address, want := range map[string]bool{":" + port: true, "127.0.0.2:" + port: true, "127.0.0.1:1": false, "unix:/x": false} {
+		if InTheWay(dup(a.RawConn()), address) != want {
+			t.Errorf("in the way of %s: want %v", address, want)
+		}
+	}
 	if _, err := Adopt("http", ":"+port, dup(a.RawConn())); !errors.Is(err, ErrNotListener) {
 		t.Errorf("one interface is not every interface: %v", err)
 	}

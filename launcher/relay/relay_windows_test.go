@@ -56,6 +56,12 @@ func TestAdoptHandle(t *testing.T) {
 	if _, err := Adopt("http", "127.0.0.1:1", s.ln); !errors.Is(err, ErrNotListener) {
 		t.Errorf("adopted for another address: %v", err)
 	}
+	_, port, _ := net.SplitHostPort(at)
+	for address, want := range map[string]bool{":" + port: true, "127.0.0.1:" + port: true, "127.0.0.1:1": false} {
+		if InTheWay(s.ln, address) != want {
+			t.Errorf("in the way of %s: want %v", address, want)
+		}
+	}
 	same, err := Adopt("http", at, s.ln)
 	if err != nil {
 		t.Fatal(err)
