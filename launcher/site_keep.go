@@ -160,10 +160,15 @@ func (s *site) bereft() (v journal.Version, looping bool, pause time.Duration) {
 		return journal.Version{}, false, 0
 	}
 	s.mu.Lock()
-	if s.falls.digest == v.Digest {
+	m := s.members[v.Digest]
+	booked := m == nil || m.alive()
+	if booked && s.falls.digest == v.Digest {
 		looping, pause = s.falls.looping(), max(0, time.Until(s.falls.due))
 	}
 	s.mu.Unlock()
+	if !booked { // its end counts, and is about to be entered by await, which wakes the keeper then
+		return journal.Version{}, false, 0
+	}
 	s.divert(pause == 0)
 	return v, looping, pause
 }

@@ -159,6 +159,27 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
+// A process is not started again before the end of the one before is in the books: it would be without its pause, and a
+// crash loop would go unseen for one life more.
+func TestEndIsBookedFirst(t *testing.T) {
+	g := newGround(t, nil)
+	one := g.release("1.0.0", "")
+	g.must(g.Serve(t.Context(), one))
+	m := g.living(one)
+	g.traffic.Lock() // the keeper waits
+	g.signal(one, syscall.SIGKILL)
+	book := func(change func()) { g.site.mu.Lock(); defer g.site.mu.Unlock(); change() }
+	g.until("the end is booked", func() (gone bool) { book(func() { gone = g.members[one.Digest] == nil }); return gone })
+	book(func() { g.members[one.Digest] = m })
+	g.traffic.Unlock()
+	if v, looping, pause := g.bereft(); v.Digest != "" || looping || pause != 0 {
+		t.Errorf("%s is started again, %v, %v", v.Number, looping, pause)
+	}
+	book(func() { delete(g.members, one.Digest) })
+	g.wake()
+	g.until("the next process", func() bool { return g.pid(one) != 0 })
+}
+
 // An exchange that fails starts the old version again, and who connected meanwhile is answered by it.
 func TestExchangeGoesBack(t *testing.T) {
 	for _, mode := range []string{"handoff", "proxy"} {
