@@ -24,7 +24,8 @@ type paced struct {
 func (p *paced) Read(b []byte) (int, error) {
 	slack := p.o.Timeout + time.Duration(float64(p.got)/float64(p.o.MinRate)*float64(time.Second)) - p.waited
 	begun, limit := time.Now(), min(slack, p.o.Timeout)
-	timer := time.AfterFunc(limit, func() { p.cancel(p.verdict(limit)) })
+	verdict := p.verdict(limit)
+	timer := time.AfterFunc(limit, func() { p.cancel(verdict) })
 	n, err := p.body.Read(b)
 	timer.Stop()
 	p.got += int64(n)
