@@ -131,7 +131,7 @@ func (s *site) care() time.Duration {
 	if v.Digest == "" || pause > 0 {
 		return pause
 	}
-	ctx, done := s.attempting()
+	ctx, done := s.attempting(v)
 	if ctx == nil {
 		return 0 // the engine decides, and wakes us when it has
 	}

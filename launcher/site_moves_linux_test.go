@@ -16,6 +16,7 @@ import (
 	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/updater"
+	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
 // The parked version takes over when the one that serves dies, and is started again when it dies too. Nobody
@@ -178,6 +179,24 @@ func TestEndIsBookedFirst(t *testing.T) {
 	book(func() { delete(g.members, one.Digest) })
 	g.wake()
 	g.until("the next process", func() bool { return g.pid(one) != 0 })
+}
+
+// What was found without a process is not started any more once the engine has gone on to another version.
+func TestStaleRestart(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.must(g.Warm(t.Context(), two))
+	g.must(g.Switch(t.Context(), two))
+	for v, want := range map[journal.Version]bool{one: false, two: true} {
+		ctx, done := g.attempting(v)
+		if (ctx != nil) != want {
+			t.Errorf("a restart of %s: want %v", v.Number, want)
+		}
+		if ctx != nil {
+			done()
+		}
+	}
 }
 
 // An exchange that fails starts the old version again, and who connected meanwhile is answered by it.

@@ -195,11 +195,11 @@ func (s *site) decide() (done func()) {
 	}
 }
 
-// attempting returns the context of a restart, nil while the engine decides.
-func (s *site) attempting() (ctx context.Context, done func()) {
+// attempting returns the context of a restart of v, nil while the engine decides, and when it has decided for another.
+func (s *site) attempting(v journal.Version) (ctx context.Context, done func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.deciding {
+	if s.deciding || s.serving.Digest != v.Digest {
 		return nil, nil
 	}
 	ctx, cancel := context.WithCancel(s.upkeep)
