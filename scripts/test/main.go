@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 )
@@ -64,6 +65,10 @@ func main() {
 			fmt.Println(p.name)
 		}
 		return
+	}
+	if !slices.ContainsFunc(parts, func(p part) bool { return strings.Contains(p.name, *only) }) {
+		fmt.Fprintf(os.Stderr, "no part has %q in its name: -list prints them\n", *only)
+		os.Exit(2)
 	}
 	if !runAll(ctx, *only) {
 		os.Exit(1)
