@@ -25,14 +25,13 @@ func windowsLauncher(t *testing.T, version, fault string) string {
 	return out
 }
 
-// The launcher replaces itself as a service of Windows: the manager is told another program, the payload goes on
-// meanwhile, and a launcher that does not come up is taken back by the guard. Wine's manager starts no
-// service again, so net start does what its recovery does on Windows.
-func TestSelfUpdateOnWindows(t *testing.T) {
+// renewableOnWindows is a service whose launcher, of version 100.0.0, follows a channel of launchers and serves 1.0.0.
+func renewableOnWindows(t *testing.T, trial string) *service {
+	t.Helper()
 	programs, m := windows(t)
 	programs.Launcher = windowsLauncher(t, "100.0.0", "")
 	s, err := stage.New(t.Context(), programs, stage.Options{Machine: m, Service: true, Channels: []string{"launcher"}, Config: map[string]string{
-		"launcher": "channel = \"launcher\"\ntrial = \"20s\"\n",
+		"launcher": "channel = \"launcher\"\ntrial = \"" + trial + "\"\n",
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +47,15 @@ func TestSelfUpdateOnWindows(t *testing.T) {
 	launch(t, s)
 	serving(t, s, "1.0.0")
 	told(t, s, "handoff")
+	return sv
+}
+
+// The launcher replaces itself as a service of Windows: the manager is told another program, the payload goes on
+// meanwhile, and a launcher that does not come up is taken back by the guard. Wine's manager starts no
+// service again, so net start does what its recovery does on Windows.
+func TestSelfUpdateOnWindows(t *testing.T) {
+	sv := renewableOnWindows(t, "20s")
+	s, m := sv.Stage, sv.machine
 	payload, before := sv.payload(t), sv.image(t)
 	l := load.Start(load.Options{Address: s.Listen, Workers: map[load.Class]int{load.KeepAlive: 8, load.Fresh: 4}})
 	defer l.Stop()
@@ -69,8 +77,7 @@ func TestSelfUpdateOnWindows(t *testing.T) {
 	sv.until(t, "the launcher does not make room for the next one", func() bool { return sv.query(t).State == scmStopped })
 	_, _ = m.Run(t.Context(), "net", "start", stage.Product) // it hangs, and the manager gives it up
 	sv.untilLong(t, "the guard does not take the launcher back", func() bool { return sv.image(t) == good })
-	sv.untilLong(t, "the one that hangs is not ended", func() bool { return sv.query(t).State == scmStopped })
-	sv.windows(t, 0, "net", "start", stage.Product)
+	sv.untilLong(t, "the guard does not start the launcher before it", func() bool { return sv.query(t).State == scmRunning })
 	serving(t, s, "1.0.0")
 	told(t, s, "handoff")
 	if now := sv.payload(t); now != payload {
@@ -80,6 +87,29 @@ func TestSelfUpdateOnWindows(t *testing.T) {
 	nothingLost(t, r)
 	t.Logf("handoff: two launchers took over, one of them was taken back; payload %d served all the time: %d requests, %d refused, %d failed, %d retryable",
 		payload, r.Requests, r.Refused, r.Failed, r.Retryable)
+}
+
+// Power fails in the trial of a launcher that hangs before it has done anything, with every process and the guard. The
+// guard comes with the machine, gives the service its launcher back, starts it, and takes out its own service.
+func TestPowerCutInATrialOnWindows(t *testing.T) {
+	sv := renewableOnWindows(t, "5s")
+	before := sv.image(t)
+	sv.offer(t, "100.1.0", "hang")
+	operator(t, sv.Stage, 0, "self-update")
+	sv.until(t, "the launcher does not make room for the next one", func() bool { return sv.query(t).State == scmStopped })
+	if sv.image(t) == before {
+		t.Fatal("no trial began")
+	}
+	if err := sv.machine.Reset(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sv.untilLong(t, "the launcher before it does not run", func() bool { return sv.query(t).State == scmRunning })
+	sv.until(t, "nobody serves", func() bool { return strings.Contains(sv.get(t, "/"), "1.0.0") })
+	says(t, operator(t, sv.Stage, 10, "self-update"), "did not report in here before")
+	sv.until(t, "the guard's service stays", func() bool {
+		_, err := sv.machine.Run(t.Context(), "sc", "query", stage.Product+".guard")
+		return err != nil
+	})
 }
 
 func (s *service) offer(t *testing.T, version, fault string) {

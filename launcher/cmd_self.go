@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,8 +19,8 @@ import (
 	"github.com/turnstone-go/turnstone/updater/policy"
 )
 
-// firstAct counts a start of a launcher on trial, before anything that could go wrong. One that has failed too
-// often becomes the launcher before it.
+// firstAct decides which launcher runs, before anything that could go wrong: during a trial the start is counted,
+// and the new launcher goes on from here, or the old one after too many of them.
 func firstAct(argv []string) {
 	exe, err := os.Executable()
 	dir, digest, ours := self.Find(exe)
@@ -28,16 +29,31 @@ func firstAct(argv []string) {
 	}
 	f := launchers(dir)
 	t, _ := f.Trial() // Try says what is wrong with it
-	goOn, err := f.Try(digest, os.Getpid())
+	next, err := f.Try(digest, os.Getpid())
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "launcher: the trial of this launcher:", err)
+		fmt.Fprintln(os.Stderr, "launcher: the trial of a launcher:", err)
 	}
-	if goOn || t == nil {
-		return
+	switch {
+	case t == nil:
+	case next == self.Become:
+		fmt.Fprintln(os.Stderr, "launcher:", leadIn(f, exe, t, argv))
+	case next == self.Leave: // a manager starts it
+		fmt.Fprintf(os.Stderr, "launcher: %s never reported in; %s comes back\n", t.Target.Version, t.Previous.Version)
+		os.Exit(codeRenew)
 	}
-	fmt.Fprintf(os.Stderr, "launcher: %s never reported in; %s comes back\n", t.Target.Version, t.Previous.Version)
-	fmt.Fprintln(os.Stderr, "launcher:", host.Become(t.Link, argv))
-	os.Exit(codeRenew) // a manager starts it
+}
+
+// leadIn becomes the launcher on trial, with a guard beside it. It returns only to fail, and the trial is over then.
+func leadIn(f *self.Folder, exe string, t *self.Trial, argv []string) error {
+	pid := os.Getpid()
+	if host.Managed() {
+		pid = 0 // the manager makes another
+	}
+	if err := host.Spawn(exe, append([]string{t.Link}, guardArgs(f, t, pid, argv)...)); err != nil {
+		return fmt.Errorf("start the guard: %w", errors.Join(err, f.Back(t.Target.Digest, "")))
+	}
+	err := fmt.Errorf("become launcher %s: %w", t.Target.Version, host.Become(f.File(t.Target.Digest), argv))
+	return errors.Join(err, f.Back(t.Target.Digest, err.Error()))
 }
 
 // serves says whether a command line is that of the service and not an operator's. Its first word that is no
@@ -55,33 +71,39 @@ func serves(argv []string) bool {
 	return false
 }
 
-const guardVerb = "guard"
+const (
+	guardVerb        = "guard"
+	guardServiceVerb = "guard-service"
+)
 
-// guardCmd is a process of the old launcher during the trial of a new one: FOLDER DIGEST PID TIME ARGV...
+func guardArgs(f *self.Folder, t *self.Trial, pid int, argv []string) []string {
+	return append([]string{guardVerb, f.Dir(), t.Target.Digest, strconv.Itoa(pid)}, argv...)
+}
+
+// guardCmd is a process of the old launcher during the trial of a new one: FOLDER DIGEST PID ARGV...
 func (a *app) guardCmd() *cobra.Command {
 	return &cobra.Command{
-		Use: guardVerb, Hidden: true, DisableFlagParsing: true, Args: cobra.MinimumNArgs(5),
+		Use: guardVerb, Hidden: true, DisableFlagParsing: true, Args: cobra.MinimumNArgs(3),
 		RunE: a.do(func(ctx context.Context, args []string) (answer, error) {
 			pid, err := strconv.Atoi(args[2])
-			within, terr := time.ParseDuration(args[3])
-			if err := errors.Join(err, terr); err != nil {
+			if err != nil {
 				return nil, err
 			}
-			return nil, guard(ctx, launchers(args[0]), args[1], pid, within, args[4:])
+			return nil, guard(ctx, launchers(args[0]), args[1], pid, args[3:])
 		}),
 	}
 }
 
 // guard goes back if it must. Where no manager starts the old launcher again the guard becomes it: payloads end
 // themselves when none comes, and a person who waits in a console is told by the log.
-func guard(ctx context.Context, f *self.Folder, target string, pid int, within time.Duration, argv []string) error {
-	g := self.Guard{Target: target, Within: within, Find: func(pid int, file string) (self.Process, error) {
-		return process(host.OpenProgram(pid, file))
-	}}
+func guard(ctx context.Context, f *self.Folder, target string, pid int, argv []string) error {
 	t, err := f.Trial()
 	if t == nil || err != nil {
 		return err
 	}
+	g := self.Guard{Target: target, Within: t.Within + guardGrace, Find: func(pid int, file string) (self.Process, error) {
+		return process(host.OpenProgram(cmp.Or(pid, host.ServicePID(t.Link)), file))
+	}}
 	if pid != 0 {
 		if g.Process, err = process(host.OpenParent(pid)); err != nil {
 			return err
@@ -91,10 +113,47 @@ func guard(ctx context.Context, f *self.Folder, target string, pid int, within t
 		}
 	}
 	back, err := f.Guard(ctx, g)
-	if !back || err != nil || pid == 0 {
+	switch {
+	case !back || err != nil:
 		return err
+	case pid == 0:
+		return host.Revive(ctx, t.Link)
 	}
 	return host.Become(t.Link, argv)
+}
+
+// guardServiceCmd is the guard where it must come again with the machine: FOLDER DIGEST SERVICE.
+func (a *app) guardServiceCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: guardServiceVerb, Hidden: true, DisableFlagParsing: true, Args: cobra.ExactArgs(3),
+		RunE: a.do(func(ctx context.Context, args []string) (answer, error) {
+			service := host.Service{Name: host.GuardName(args[2]), Managed: true}
+			service.Run = func(ctx context.Context, ready func(host.Controls)) error {
+				ready(host.Controls{})
+				return guardUntilOver(ctx, launchers(args[0]), args[1], args[2])
+			}
+			return nil, host.Run(ctx, service)
+		}),
+	}
+}
+
+// guardUntilOver is a guard that tries again what it could not do, and takes out its own service after the trial. It
+// stays registered when it is told to end: the machine goes down.
+func guardUntilOver(ctx context.Context, f *self.Folder, target, service string) error {
+	watch := func() error {
+		if err := host.Awaken(ctx, service); err != nil {
+			return err
+		}
+		return guard(ctx, f, target, 0, nil)
+	}
+	for watch() != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(guardGrace):
+		}
+	}
+	return host.Unguard(service)
 }
 
 // process makes no process a nil one.

@@ -4,12 +4,13 @@ package main
 
 import (
 	"os"
+	"time"
 
 	"github.com/turnstone-go/turnstone/launcher/self"
 )
 
-// trialFault is what a launcher that is built for tests does wrong, set with -X main.trialFault=...: "exit" or "hang" before
-// main, and "exit-late" or "hang-late" after the first act.
+// trialFault is what a launcher that is built for tests does wrong before its main, set with -X main.trialFault=...:
+// "exit" or "hang".
 var trialFault string
 
 func init() {
@@ -18,15 +19,9 @@ func init() {
 		return
 	}
 	switch trialFault {
-	case "exit-late":
-		firstAct(os.Args)
-		os.Exit(3)
 	case "exit":
 		os.Exit(3)
 	case "hang":
-		select {}
-	case "hang-late":
-		firstAct(os.Args)
-		select {}
+		time.Sleep(24 * time.Hour) // select {} would be a deadlock, and end
 	}
 }

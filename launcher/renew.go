@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -46,7 +45,8 @@ const (
 func launchers(dir string) *self.Folder {
 	return self.New(dir, self.System{
 		Disk: durable.OS(), Point: host.Point, Apply: selfupdate.Apply,
-		Lock: func(name string) (io.Closer, error) { return durable.Lock(name) },
+		Lock:  func(name string) (io.Closer, error) { return durable.Lock(name) },
+		Leads: host.Becomes,
 	})
 }
 
@@ -249,7 +249,7 @@ func (r *renewal) install(ctx context.Context, pick policy.Release) error {
 	if why := r.disturbs(); why != "" || ctx.Err() != nil {
 		return exit(control.HeldBack, "launcher %s waits: %s", v.Number, why)
 	}
-	return r.handOver(self.Trial{Target: named(v), Previous: before, Link: r.link})
+	return r.handOver(ctx, self.Trial{Target: named(v), Previous: before, Link: r.link})
 }
 
 // obtain puts verified bytes in their place.
@@ -300,22 +300,34 @@ func (r *renewal) isLauncher(ctx context.Context, file string) error {
 	return nil
 }
 
-// handOver puts the new launcher on trial, with a guard that is a process of the one that runs.
-func (r *renewal) handOver(t self.Trial) error {
-	if err := r.folder.Begin(t); err != nil {
+// handOver puts the new launcher on trial, which begins with the next start.
+func (r *renewal) handOver(ctx context.Context, t self.Trial) error {
+	t.Within = r.sv.cfg.Launcher.Trial
+	if err := r.begin(ctx, t); err != nil {
 		return err
-	}
-	pid := os.Getpid()
-	if host.Managed() {
-		pid = 0 // the manager makes another
-	}
-	within := r.sv.cfg.Launcher.Trial + guardGrace
-	argv := append([]string{t.Link, guardVerb, r.sv.cfg.stateFile(selfFolder), t.Target.Digest, strconv.Itoa(pid), within.String()}, os.Args...)
-	if err := host.Spawn(r.folder.File(t.Previous.Digest), argv); err != nil {
-		return fmt.Errorf("start the guard: %w", errors.Join(err, r.folder.Back(t.Target.Digest, "")))
 	}
 	r.tell("launcher "+t.Target.Version+" takes over from "+t.Previous.Version, nil)
 	return errRenewing
+}
+
+// begin is Begin, where it must be so with a guard that is registered before: when power fails from here on, that comes
+// with the machine, also if the new launcher does not.
+func (r *renewal) begin(ctx context.Context, t self.Trial) error {
+	if host.Becomes {
+		return r.folder.Begin(t)
+	}
+	args := []string{guardServiceVerb, r.folder.Dir(), t.Target.Digest, r.link}
+	start, err := host.RegisterGuard(ctx, r.link, r.folder.File(t.Previous.Digest), args)
+	if err != nil {
+		return fmt.Errorf("register the guard: %w", err)
+	}
+	if err = r.folder.Begin(t); err == nil {
+		err = start()
+	}
+	if err != nil {
+		err = errors.Join(err, r.folder.Back(t.Target.Digest, ""), host.Unguard(r.link))
+	}
+	return err
 }
 
 // leave makes room for the launcher that the link starts. Payloads go on meanwhile, as they do when a launcher

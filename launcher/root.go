@@ -50,7 +50,7 @@ func newRoot(a *app) *cobra.Command {
 	add("run", a.runCmd(), a.configCmd(), a.installCmd(), a.uninstallCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.doctorCmd())
 	root.SetHelpCommand(helpCmd())
 	pointToCodes(root, a.program)
-	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd(), a.guardCmd())
+	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd(), a.guardCmd(), a.guardServiceCmd())
 	return root
 }
 

@@ -93,6 +93,10 @@ func uninstall(ctx context.Context, name, _ string) ([]Step, error) {
 	if err != nil {
 		return nil, err
 	}
+	guard, err := realSCM().unregister(ctx, GuardName(name))
+	if err != nil {
+		return []Step{step}, err
+	}
 	source := Step{Name: "event source " + name, Result: Removed}
 	switch err := eventlog.Remove(name); {
 	case errors.Is(err, windows.ERROR_FILE_NOT_FOUND):
@@ -100,7 +104,10 @@ func uninstall(ctx context.Context, name, _ string) ([]Step, error) {
 	case err != nil:
 		source.Result, source.Err = Failed, err.Error()
 	}
-	return []Step{step, source}, nil
+	if guard.Result == Absent { // as it is but for a minute after a self-update
+		return []Step{step, source}, nil
+	}
+	return []Step{step, guard, source}, nil
 }
 
 func startService(ctx context.Context, name string) error {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,6 +48,21 @@ func registered(string) (string, error) {
 	}
 	return filepath.Abs(path)
 }
+
+const becomes = true
+
+func registerGuard(context.Context, string, string, []string) (func() error, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func unguard(string) error { return nil }
+
+func awaken(context.Context, string) error { return nil }
+
+// revive has nothing to do: systemd starts again what ended by itself.
+func revive(context.Context, string) error { return nil }
+
+func servicePID(string) int { return 0 }
 
 func become(file string, argv []string) error { return syscall.Exec(file, argv, os.Environ()) }
 

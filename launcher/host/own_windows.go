@@ -1,6 +1,7 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -49,6 +50,33 @@ func cutProgram(command string) (file, rest string) {
 }
 
 func registered(service string) (string, error) { return service, nil }
+
+const becomes = false
+
+func registerGuard(ctx context.Context, service, file string, args []string) (func() error, error) {
+	return realSCM().guard(ctx, Spec{
+		Name: GuardName(service), Display: service + ": guard of a new launcher", Exe: file, Args: args, Start: Automatic,
+	})
+}
+
+func unguard(service string) error { return realSCM().forget(GuardName(service)) }
+
+func awaken(ctx context.Context, service string) error {
+	return with(service, func(e *entry) error { return e.awaken(ctx) })
+}
+
+func revive(ctx context.Context, service string) error {
+	return with(service, func(e *entry) error { return e.revive(ctx) })
+}
+
+func servicePID(service string) (pid int) {
+	_ = with(service, func(e *entry) error { // of one that cannot be asked none is known
+		st, err := e.status()
+		pid = int(st.PID)
+		return err
+	})
+	return pid
+}
 
 func become(string, []string) error { return errors.ErrUnsupported }
 

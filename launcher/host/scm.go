@@ -120,6 +120,7 @@ type serviceStatus struct {
 const (
 	stateStopped    = "stopped"
 	errSpecificCode = 1066 // ERROR_SERVICE_SPECIFIC_ERROR
+	errNeverStarted = 1077 // ERROR_SERVICE_NEVER_STARTED
 )
 
 // Errors of an scm.
@@ -272,6 +273,78 @@ func (m scm) restarts(name string) error {
 		return fmt.Errorf("service %s is %w and would not be started again", name, errMarked)
 	}
 	return nil
+}
+
+// guard makes or mends the service of a guard, and returns what starts it. One that is about to end after an earlier
+// trial is waited for.
+func (m scm) guard(ctx context.Context, s Spec) (start func() error, err error) {
+	if e, err := m.open(s.Name); err == nil {
+		err = e.halt(ctx)
+		e.close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	e, _, err := m.ensure(ctx, s, false)
+	if err != nil {
+		return nil, err
+	}
+	e.close()
+	return func() error {
+		e, err := m.open(s.Name)
+		if err != nil {
+			return err
+		}
+		defer e.close()
+		return e.launch(ctx)
+	}, nil
+}
+
+// forget deletes a service, which goes when its process has ended.
+func (m scm) forget(name string) error {
+	e, err := m.open(name)
+	if errors.Is(err, ErrNoService) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	if err := e.remove(); err != nil && !errors.Is(err, errMarked) {
+		return fmt.Errorf("delete service %s: %w", name, err)
+	}
+	return nil
+}
+
+// awaken waits until the service has been started since the machine was: its start may be delayed, or a person's affair.
+func (e *entry) awaken(ctx context.Context) error {
+	for {
+		st, err := e.status()
+		if err != nil {
+			return fmt.Errorf("ask for the state of the service: %w", err)
+		}
+		if st.State != stateStopped || st.Win32 != errNeverStarted {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(lookEvery):
+		}
+	}
+}
+
+// revive starts a service, again and again for a while: one whose process was just ended in its start is still
+// starting for the SCM. One that was stopped in order stays so.
+func (e *entry) revive(ctx context.Context) error {
+	return patiently(ctx, func() (bool, error) {
+		st, err := e.status()
+		if err == nil && (st.State == "running" || st.State == stateStopped && st.Win32 == 0) {
+			return true, nil
+		}
+		err = e.launch(ctx)
+		return err == nil, err
+	})
 }
 
 // unregister stops the service, deletes it, and waits until it is gone. The error is ErrPrivilege; what else fails is

@@ -32,6 +32,7 @@ type fakeService struct {
 	status   serviceStatus
 	script   []serviceStatus // what the next questions for its state answer
 	asked    bool            // to stop
+	starts   int
 }
 
 func newFakeSCM() *fakeSCM { return &fakeSCM{services: map[string]*fakeService{}} }
@@ -91,7 +92,7 @@ func (f *fakeSCM) entry(name string, s *fakeService) *entry {
 			}
 			return s.status, nil
 		},
-		start: func() error { return nil },
+		start: func() error { s.starts++; return nil },
 		stop: func() error {
 			if s.status.State == stateStopped {
 				return errNotActive
@@ -348,4 +349,79 @@ func TestSpecsThatCannotBe(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+// The guard of a new launcher is a service that starts with the machine. One of an earlier trial ends first and is
+// given its new work; after the trial nothing is left, and taking out what is not there is no mistake.
+func TestGuardService(t *testing.T) {
+	f := newFakeSCM()
+	g := Spec{Name: GuardName("acme-agent"), Exe: top + "old.exe", Args: []string{"guard-service"}, Start: Automatic}
+	start, err := f.scm().guard(t.Context(), g)
+	s := f.services[g.Name]
+	if err != nil || s == nil || s.starts != 0 || s.basics.Start != Automatic || s.basics.Command != g.command() {
+		t.Fatalf("%v: %+v", err, s)
+	}
+	s.script = []serviceStatus{{State: "running"}}
+	if err := start(); err != nil || s.starts != 1 {
+		t.Errorf("%d starts, %v", s.starts, err)
+	}
+	g.Exe = top + "older.exe"
+	s.script = []serviceStatus{{State: "stopping"}, {State: stateStopped}}
+	if _, err := f.scm().guard(t.Context(), g); err != nil || !s.asked || s.basics.Command != g.command() {
+		t.Errorf("%v, asked to stop: %v, %+v", err, s.asked, s.basics)
+	}
+	for range 2 {
+		if err := f.scm().forget(g.Name); err != nil || f.services[g.Name] != nil {
+			t.Errorf("%v, left %v", err, f.services)
+		}
+	}
+}
+
+// What ended is started, also after the manager has noticed its end late, and not what somebody stopped.
+func TestRevive(t *testing.T) {
+	for name, c := range map[string]struct {
+		script []serviceStatus
+		starts int
+	}{
+		"runs":              {[]serviceStatus{{State: "running"}}, 0},
+		"stopped in order":  {[]serviceStatus{{State: stateStopped}}, 0},
+		"ended":             {[]serviceStatus{{State: stateStopped, Win32: 1067}, {State: "running"}}, 1},
+		"made room":         {[]serviceStatus{{State: stateStopped, Win32: errSpecificCode, Specific: 75}, {State: "running"}}, 1},
+		"hung in its start": {[]serviceStatus{{State: "starting"}, {State: stateStopped, Win32: 1053}, {State: stateStopped, Win32: 1053}, {State: "running"}}, 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFakeSCM()
+			e := certainly(t, f)
+			s := f.services["acme-agent"]
+			s.script = c.script
+			if err := e.revive(t.Context()); err != nil || s.starts != c.starts {
+				t.Errorf("%s: %d starts, should be %d; %v", name, s.starts, c.starts, err)
+			}
+		})
+	}
+}
+
+// A guard that comes with the machine does not count the time before the service is started: its start may be delayed.
+func TestAwaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakeSCM()
+		e := certainly(t, f)
+		s := f.services["acme-agent"]
+		s.status = serviceStatus{State: stateStopped, Win32: errNeverStarted}
+		begun := time.Now()
+		time.AfterFunc(2*time.Minute, func() { s.script = []serviceStatus{{State: "starting"}} })
+		if err := e.awaken(t.Context()); err != nil || time.Since(begun) < 2*time.Minute {
+			t.Errorf("after %s: %v", time.Since(begun), err)
+		}
+	})
+}
+
+// certainly is the service of the tests, which is there.
+func certainly(t *testing.T, f *fakeSCM) *entry {
+	t.Helper()
+	e, err := f.scm().create("acme-agent", spec().basics())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }

@@ -4,14 +4,16 @@
 // The invariant: at every moment, a power cut included, the registered path starts a whole launcher whose bytes
 // were verified, and as long as a new one has not reported in there is a record that leads back to the one
 // before it. Launchers live in folders of their own, FOLDER/DIGEST/launcher, and are never written again. What
-// moves is the registered path alone, by one atomic step. The record of the trial is on the disk before that
-// step, and is removed after the new launcher has been seen at work.
+// moves is the registered path alone, by one atomic step, and the record of a trial is on the disk before that.
 //
-// Three watch over a trial, and each covers what the others cannot: the new launcher counts its own starts in
-// the first act of main, so that one which keeps ending goes back also after a reboot; it goes back by itself
-// when it cannot report in; and a guard, a process of the old launcher, covers one that hangs or never gets to
-// its main. Not covered: a new launcher that hangs before its first act in a boot after the first, when the
-// guard is gone. The service manager's own timeout is what is left then, and it starts the same launcher again.
+// Where a process can become another program (System.Leads), the registered path starts the old launcher until the
+// new one has reported in: the old one counts the start, leaves a guard beside it, and becomes the new one. So
+// whatever the new one does, and whenever power fails, the next start is again in the hands of the old one.
+// Elsewhere, on Windows, the registered path starts the new launcher itself, which counts its starts in the first
+// act of its main, and the guard is a service of its own, which Windows starts again with the machine.
+//
+// The guard, a process of the old launcher, goes back when the time of the trial is over. The new launcher goes
+// back by itself when it runs and cannot report in.
 //
 // The package decides neither which launcher is offered nor when it is a good moment, and asks no network.
 package self
@@ -41,11 +43,12 @@ type Launcher struct {
 
 // Trial is a new launcher that has not reported in. The file is FOLDER/trial.
 type Trial struct {
-	Target   Launcher `json:"target"`
-	Previous Launcher `json:"previous"`
-	Link     string   `json:"link"`  // what is registered; see System.Point
-	Tries    int      `json:"tries"` // starts of the target
-	PID      int      `json:"pid"`   // of the last one
+	Target   Launcher      `json:"target"`
+	Previous Launcher      `json:"previous"`
+	Link     string        `json:"link"`   // what is registered; see System.Point
+	Within   time.Duration `json:"within"` // from a start until it must have reported in
+	Tries    int           `json:"tries"`  // starts of the target
+	PID      int           `json:"pid"`    // of the last one
 }
 
 // Record is what outlives a trial. The file is FOLDER/current.
@@ -74,6 +77,7 @@ const (
 type System struct {
 	Disk  durable.Disk
 	Point func(link, target string) error                       // atomic and durable
+	Leads bool                                                  // the old launcher is what is started, and becomes the new one
 	Lock  func(name string) (io.Closer, error)                  // kept while a trial is changed
 	Apply func(update io.Reader, opts selfupdate.Options) error // selfupdate.Apply; it syncs nothing
 }
@@ -96,6 +100,9 @@ func Find(exe string) (dir, digest string, ok bool) {
 	dir, digest = filepath.Dir(own), filepath.Base(own)
 	return dir, digest, filepath.Base(exe) == base+ext && filepath.Base(dir) == base && digestForm.MatchString(digest)
 }
+
+// Dir is the folder's path.
+func (f *Folder) Dir() string { return f.dir }
 
 // File is where the launcher with this digest is, or would be.
 func (f *Folder) File(digest string) string { return filepath.Join(f.dir, digest, base+ext) }

@@ -60,12 +60,28 @@ const (
 	folder    = "state/launcher"
 )
 
+// mode says who starts a new launcher during its trial: the old one, as on Linux, or what is registered, as on Windows.
+type mode string
+
+const (
+	leads     mode = "the old one leads in"
+	registers mode = "the new one is registered"
+)
+
+// modes runs a test in both.
+func modes(t *testing.T, test func(t *testing.T, m mode)) {
+	for _, m := range []mode{leads, registers} {
+		t.Run(string(m), func(t *testing.T) { test(t, m) })
+	}
+}
+
 // pretend is a machine on a disk that loses power. A link is a file that holds the path of what it leads to: one
 // that holds anything else is a launcher itself. What selfupdate does is done to this disk in its order: the new
 // file, two renames, no sync.
-func pretend(d *durabletest.Disk) *Folder {
+func (m mode) pretend(d *durabletest.Disk) *Folder {
 	return New(folder, System{
 		Disk:  d,
+		Leads: m == leads,
 		Point: func(link, target string) error { return durable.WriteFile(d, link, []byte("-> "+target), 0o777) },
 		Lock:  func(string) (io.Closer, error) { return unlocked{}, nil },
 		Apply: func(r io.Reader, o selfupdate.Options) error {
@@ -103,13 +119,19 @@ func fresh(t *testing.T) *durabletest.Disk {
 	return d
 }
 
-// starts is the launcher that the registered path starts.
-func starts(t *testing.T, d durable.Disk, trial string) string {
-	t.Helper()
-	b, err := durable.ReadFile(d, installed, 1<<20)
+// follow is where a link leads.
+func follow(d durable.Disk, name string) string {
+	b, err := durable.ReadFile(d, name, 1<<20)
 	if target, is := strings.CutPrefix(string(b), "-> "); is && err == nil {
-		b, err = durable.ReadFile(d, target, 1<<20)
+		return target
 	}
+	return name
+}
+
+// starts is the launcher that the registered path starts.
+func starts(t *testing.T, d *durabletest.Disk, trial string) string {
+	t.Helper()
+	b, err := durable.ReadFile(d, follow(d, installed), 1<<20)
 	switch {
 	case err == nil && bytes.Equal(b, oldBytes):
 		return "old"
@@ -126,51 +148,70 @@ func update(f *Folder) error {
 	if err := f.Place(a, bytes.NewReader(newBytes)); err != nil {
 		return err
 	}
-	before, err := f.Keep(installed, "1.0.0")
+	before, err := f.Keep(follow(f.sys.Disk, installed), "1.0.0")
 	if err == nil {
 		err = f.Begin(Trial{Target: a.Launcher, Previous: before, Link: installed})
 	}
 	return err
 }
 
+// health is how a new launcher is.
+type health int
+
+const (
+	good   health = iota // it reports in
+	idle                 // it makes its first act, if it has one, and never reports in
+	frozen               // it hangs before any act of its own, and is killed
+)
+
 // boot is what launchers do when they are started again and again, until one stays. The old one settles and
-// stays; the new one counts its try and reports in if it is good.
-func boot(t *testing.T, d *durabletest.Disk, good bool, trial string) string {
+// stays; a good new one reports in.
+func (m mode) boot(t *testing.T, d *durabletest.Disk, h health, trial string) string {
 	t.Helper()
-	f := pretend(d)
+	f, oldOne, newOne := m.pretend(d), digest(oldBytes), digest(newBytes)
 	for n := range 5 {
 		which := starts(t, d, trial)
-		if which == "old" {
-			if err := f.Settle(digest(oldBytes)); err != nil && !d.Dead() {
-				t.Fatalf("%s: settle: %v", trial, err)
+		own := map[string]string{"old": oldOne, "new": newOne}[which]
+		if which == "new" && h == frozen && f.OnTrial(newOne) {
+			if m == leads {
+				t.Fatalf("%s: the registered path starts a launcher that has not reported in", trial)
 			}
-			return which
+			// The guard comes with the machine.
+			if err := f.Back(newOne, "did not report in"); d.Dead() {
+				return "dead"
+			} else if err != nil {
+				t.Fatalf("%s: back: %v", trial, err)
+			}
+			continue
 		}
-		goOn, err := f.Try(digest(newBytes), 100+n)
-		if d.Dead() {
-			return "dead"
-		}
-		if err != nil {
+		next, err := f.Try(own, 100+n)
+		if err != nil && !d.Dead() {
 			t.Fatalf("%s: try: %v", trial, err)
 		}
-		if !goOn || !good && f.OnTrial(digest(newBytes)) {
-			continue // it ends, and its manager starts what is registered
+		if err == nil && next == Stay && which == "old" {
+			err = f.Settle(oldOne)
+		} else if err == nil && h == good && f.OnTrial(newOne) {
+			err = f.Report(newOne)
 		}
-		if f.OnTrial(digest(newBytes)) {
-			if err := f.Report(digest(newBytes)); err != nil && !d.Dead() {
-				t.Fatalf("%s: report: %v", trial, err)
-			}
-		}
-		return which
+		switch {
+		case d.Dead():
+			return "dead"
+		case err != nil:
+			t.Fatalf("%s: settle or report: %v", trial, err)
+		case next == Stay && which == "old":
+			return "old"
+		case !f.OnTrial(newOne) && next != Leave:
+			return "new"
+		} // else it ends, and its manager starts what is registered
 	}
 	t.Fatalf("%s: no launcher stayed after 5 starts", trial)
 	return ""
 }
 
 // rested checks what is true when no trial is under way.
-func rested(t *testing.T, d *durabletest.Disk, which, trial string) {
+func (m mode) rested(t *testing.T, d *durabletest.Disk, which, trial string) {
 	t.Helper()
-	f := pretend(d)
+	f := m.pretend(d)
 	if tr, err := f.Trial(); err != nil || tr != nil {
 		t.Fatalf("%s: the trial is not over: %v, %v", trial, tr, err)
 	}
@@ -285,7 +326,6 @@ func TestGuard(t *testing.T) {
 	target := digest(newBytes)
 	t.Run("a launcher that hangs is ended", func(t *testing.T) {
 		f, exe := onTrial(t)
-		leadsTo(t, f, exe, newBytes)
 		p := &fake{}
 		if back, err := f.Guard(t.Context(), Guard{Target: target, Within: time.Millisecond, Process: p}); err != nil || !back || !p.killed {
 			t.Errorf("went back %v, killed %v, %v", back, p.killed, err)

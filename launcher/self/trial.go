@@ -13,9 +13,9 @@ import (
 // ErrOver says that there is no trial of this launcher any more: it was taken back meanwhile.
 var ErrOver = errors.New("the trial of this launcher is over")
 
-// Begin puts a launcher that is in its place on trial: from now on the link starts it. Power before the record
-// is on the disk: nothing has begun. After it and before the flip: the old launcher starts and removes the
-// record. After the flip: the new one starts.
+// Begin puts a launcher that is in its place on trial: from the next start on it runs. Power before the record is on
+// the disk: nothing has begun. After it and before the link is moved: what was installed starts, and removes the
+// record. After that: the trial goes on.
 func (f *Folder) Begin(t Trial) error {
 	if !f.whole(t.Target.Digest) || !f.whole(t.Previous.Digest) {
 		return fmt.Errorf("begin a trial: one of the launchers %.12s and %.12s is not whole in %s", t.Target.Digest, t.Previous.Digest, f.dir)
@@ -29,31 +29,65 @@ func (f *Folder) Begin(t Trial) error {
 	if err := f.write(f.trialFile(), t); err != nil {
 		return fmt.Errorf("begin a trial: %w", err)
 	}
-	if err := f.sys.Point(t.Link, f.File(t.Target.Digest)); err != nil {
+	if err := f.sys.Point(t.Link, f.File(f.counts(&t))); err != nil {
 		return fmt.Errorf("begin a trial: %w", errors.Join(err, f.back(&t, "")))
 	}
 	return nil
 }
 
-// Try counts a start of the launcher with this digest, before it does anything else. It says whether it may go
-// on; if not, the link starts the launcher before it again. A record that cannot be read stops nobody: this
-// launcher is whole, and its service is down until one runs.
-func (f *Folder) Try(digest string, pid int) (goOn bool, err error) {
+// counts is the digest of the launcher that the link starts during a trial, and whose first act counts that start.
+func (f *Folder) counts(t *Trial) string {
+	if f.sys.Leads {
+		return t.Previous.Digest
+	}
+	return t.Target.Digest
+}
+
+// Next is what a launcher that was just started does.
+type Next int
+
+// What Try answers.
+const (
+	Stay   Next = iota // it runs
+	Become             // it becomes the launcher on trial
+	Leave              // it ends, and the link starts another
+)
+
+// Try counts a start of the launcher with this digest, before it does anything else, if it is the one that counts.
+// What goes wrong stops nobody: this launcher is whole, and its service is down until one runs.
+func (f *Folder) Try(digest string, pid int) (Next, error) {
+	runs, err := f.count(digest, pid)
+	switch {
+	case err != nil || runs == digest:
+		return Stay, err
+	case f.sys.Leads:
+		return Become, nil
+	}
+	return Leave, nil
+}
+
+// count is Try, and returns the digest of the launcher that is to run.
+func (f *Folder) count(digest string, pid int) (string, error) {
 	l, err := f.lock()
 	if err != nil {
-		return true, err
+		return "", err
 	}
 	defer l.Close()
 	t, err := f.Trial()
-	if t == nil || t.Target.Digest != digest || f.passed(t) {
-		return true, err
+	switch {
+	case t == nil:
+		return digest, err
+	case f.passed(t):
+		return t.Target.Digest, f.pass(t)
+	case f.counts(t) != digest:
+		return digest, nil
 	}
 	t.Tries++
 	t.PID = pid
 	if t.Tries > maxTries {
-		return false, f.back(t, fmt.Sprintf("did not report in after %d starts", maxTries))
+		return t.Previous.Digest, f.back(t, fmt.Sprintf("did not report in after %d starts", maxTries))
 	}
-	return true, f.write(f.trialFile(), t)
+	return t.Target.Digest, f.write(f.trialFile(), t)
 }
 
 // Settle ends what an earlier trial left behind, in a launcher that is not the one on trial and runs: the record
@@ -121,7 +155,15 @@ func (f *Folder) Report(digest string) error {
 	if err := f.write(f.recordFile(), r); err != nil {
 		return fmt.Errorf("record the new launcher: %w", err)
 	}
-	return f.end() // power here: the record tells that it has reported in
+	return f.pass(t) // power here: the record tells that it has reported in
+}
+
+// pass ends the trial of a launcher that has reported in: from now on the link starts it.
+func (f *Folder) pass(t *Trial) error {
+	if err := f.sys.Point(t.Link, f.File(t.Target.Digest)); err != nil {
+		return fmt.Errorf("register the launcher %s: %w", t.Target.Version, err)
+	}
+	return f.end()
 }
 
 // Back makes the link start the launcher before the one with this digest again, if that is still on trial. With
@@ -142,7 +184,7 @@ func (f *Folder) Back(digest, reason string) error {
 // back is Back under the lock. The record of the trial goes last, so that a power cut anywhere leads here again.
 func (f *Folder) back(t *Trial, reason string) error {
 	if f.passed(t) {
-		return f.end()
+		return f.pass(t)
 	}
 	if err := f.sys.Point(t.Link, f.File(t.Previous.Digest)); err != nil {
 		return fmt.Errorf("go back to the launcher %s: %w", t.Previous.Version, err)
@@ -197,7 +239,7 @@ type Guard struct {
 	Target  string // digest
 	Within  time.Duration
 	Process Process                                     // that becomes the new launcher, nil if a manager starts it
-	Find    func(pid int, file string) (Process, error) // nil if there is none
+	Find    func(pid int, file string) (Process, error) // pid is 0 before the start was counted; nil if there is none
 }
 
 const glance = 50 * time.Millisecond // between two looks at the record
@@ -211,7 +253,7 @@ func (f *Folder) Guard(ctx context.Context, g Guard) (wentBack bool, err error) 
 		if err != nil || t == nil || t.Target.Digest != g.Target {
 			return false, err
 		}
-		if g.Process == nil && t.PID != 0 {
+		if g.Process == nil {
 			if g.Process, err = g.Find(t.PID, f.File(g.Target)); err != nil {
 				return false, err
 			}

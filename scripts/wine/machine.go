@@ -118,6 +118,26 @@ func boot(ctx context.Context, dir, state string) error {
 	return errors.Join(errors.New("the machine ended"), err)
 }
 
+// reset ends every program of a machine at once, as a power cut does, except that the registry is written first, and
+// starts Windows again.
+func reset(ctx context.Context, state string) error {
+	for _, how := range []string{"-k", "-w"} { // end, and wait for the end
+		cmd, err := enter(ctx, state, server, how)
+		if err != nil {
+			return err
+		}
+		if out, err := cmd.CombinedOutput(); err != nil && how == "-w" {
+			return fmt.Errorf("end Windows: %w: %s", err, out)
+		}
+	}
+	log, err := os.OpenFile(filepath.Join(state, "log"), os.O_APPEND|os.O_WRONLY, 0) // the services keep it open
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	return awake(ctx, state, log)
+}
+
 // awake waits until the machine has started its services.
 func awake(ctx context.Context, state string, log *os.File) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
@@ -127,7 +147,7 @@ func awake(ctx context.Context, state string, log *os.File) error {
 		var cmd *exec.Cmd
 		if !assembled(state) {
 			err = errors.New("its files are not together yet")
-		} else if cmd, err = enter(ctx, state, []string{"wineboot"}); err == nil {
+		} else if cmd, err = enter(ctx, state, loader, "wineboot"); err == nil {
 			cmd.Stdout, cmd.Stderr = log, log
 			if err = cmd.Run(); err == nil {
 				return nil
@@ -153,7 +173,7 @@ func assembled(state string) bool {
 }
 
 // enter is a command that runs args in the machine of state. Ending it ends the program, not the machine.
-func enter(ctx context.Context, state string, args []string) (*exec.Cmd, error) {
+func enter(ctx context.Context, state string, args ...string) (*exec.Cmd, error) {
 	pid, err := os.ReadFile(filepath.Join(state, "pid"))
 	if err != nil {
 		return nil, fmt.Errorf("%s holds no machine: %w; start one with boot", state, err)
@@ -170,7 +190,7 @@ func enter(ctx context.Context, state string, args []string) (*exec.Cmd, error) 
 	if os.Geteuid() != 0 {
 		opts = append(opts, "--user", "--preserve-credentials")
 	}
-	opts = append(append(opts, "--", loader), args...)
+	opts = append(append(opts, "--"), args...)
 	cmd := exec.CommandContext(ctx, nsenter, opts...)
 	cmd.Env = environment()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -7,6 +7,7 @@
 //	exec [-machine STATE] [-timeout D] -- FILE.exe ARGS
 //	                                   run one program, usable as `go test -exec`
 //	boot STATE                         a machine for several programs; it lives until standard input ends
+//	reset STATE                        end all programs of that machine at once, and start Windows in it again
 //
 // Without -machine every program gets a machine of its own: fresh registry, fresh disk C:, no services of
 // another test. What it does there is gone when it ends, and so is every process that it started, since a
@@ -53,7 +54,7 @@ func run(ctx context.Context, args []string) (int, error) {
 		return 2, err
 	}
 	if len(args) == 0 {
-		return 2, errors.New("say what to do: setup, test, exec or boot; `go doc ./scripts/wine` explains")
+		return 2, errors.New("say what to do: setup, test, exec, boot or reset; `go doc ./scripts/wine` explains")
 	}
 	switch args[0] {
 	case "setup":
@@ -67,9 +68,12 @@ func run(ctx context.Context, args []string) (int, error) {
 		return goTest(ctx, dir, args[1:])
 	case "exec":
 		return runExec(ctx, dir, args[1:])
-	case "boot":
+	case "boot", "reset":
 		if len(args) != 2 {
-			return 2, errors.New("boot needs a folder for its state")
+			return 2, fmt.Errorf("%s needs a folder for the machine's state", args[0])
+		}
+		if args[0] == "reset" {
+			return codeOf(reset(ctx, args[1]))
 		}
 		return codeOf(boot(ctx, dir, args[1]))
 	}
@@ -126,7 +130,7 @@ func runExec(ctx context.Context, dir string, args []string) (int, error) {
 	var cmd *exec.Cmd
 	if *state != "" {
 		var err error
-		if cmd, err = enter(ctx, *state, flags.Args()); err != nil {
+		if cmd, err = enter(ctx, *state, append([]string{loader}, flags.Args()...)...); err != nil {
 			return 2, err
 		}
 	} else {
