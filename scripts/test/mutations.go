@@ -56,7 +56,7 @@ var mutations = []mutation{
 		"./launcher/self", "TestBootSurvivesEveryCut"},
 	{7, "the launcher before a new one is what starts during the trial", "launcher/self/trial.go",
 		"return t.Previous.Digest\n\t}\n\treturn", "return t.Target.Digest\n\t}\n\treturn",
-		"./launcher/self", "TestBootSurvivesEveryCut"},
+		"./launcher/self", "TestBootSurvivesEveryCut/the_old_one_leads_in"},
 	{8, "a way back is verified before it is started", "updater/steps.go",
 		"if err := u.intact(ctx, v); err != nil {", "if err := u.intact(ctx, v); err != nil && false {",
 		"./updater", "TestNoWayBack"},
