@@ -20,7 +20,6 @@ func TestChangedBetweenVerifyAndStart(t *testing.T) {
 		func(file string) error { return os.WriteFile(file, []byte("9.9.9 bad"), 0o755) },
 		func(file string) error { return os.WriteFile(filepath.Join(filepath.Dir(file), "x.so"), nil, 0o644) },
 		func(file string) error { return os.Chmod(file, 0o777) },
-		func(file string) error { return os.Link(file, filepath.Join(g.dir, "second")) },
 		func(file string) error {
 			return errors.Join(os.Rename(file, filepath.Join(g.dir, "moved")), os.Symlink(filepath.Join(g.dir, "moved"), file))
 		},
@@ -37,6 +36,7 @@ func TestChangedBetweenVerifyAndStart(t *testing.T) {
 		}
 	}
 	v := g.release("1.1.0", "")
+	g.must(os.Link(g.sv.store.File(v), filepath.Join(g.dir, "second"))) // which is no change
 	if _, err := g.start(t.Context(), v); err != nil {
 		t.Errorf("unchanged: %v", err)
 	}

@@ -15,13 +15,18 @@ func ours(name string, info fs.FileInfo) error {
 		return fmt.Errorf("%s has mode %v, so it %w: chmod go-w %s", name, info.Mode().Perm(), ErrNotOurs, name)
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case !ok: // a disk that is not this machine's
-		return nil
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+	if ok && st.Uid != 0 && int(st.Uid) != os.Geteuid() { // not ok is a disk that is not this machine's
 		return fmt.Errorf("%s belongs to uid %d, so it %w: remove it, or give it to uid %d if you know what is in it", name, st.Uid, ErrNotOurs, os.Geteuid())
-	case info.Mode().IsRegular() && st.Nlink > 1:
-		return fmt.Errorf("%s has %d names (hard links), so it %w: remove it", name, st.Nlink, ErrNotOurs)
+	}
+	return nil
+}
+
+func oursAlone(name string, info fs.FileInfo) error {
+	if err := ours(name, info); err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && info.Mode().IsRegular() && st.Nlink > 1 {
+		return fmt.Errorf("%s has %d names (hard links), so it %w: remove it, or its other names (find -samefile)", name, st.Nlink, ErrNotOurs)
 	}
 	return nil
 }

@@ -9,14 +9,14 @@ import (
 )
 
 // A file with a second name is not ours alone, on every system; when the other name is gone it is again.
-func TestOursHasOneName(t *testing.T) {
+func TestOursAloneHasOneName(t *testing.T) {
 	name, second := filepath.Join(t.TempDir(), "file"), filepath.Join(t.TempDir(), "second")
 	look := func() error {
 		info, err := os.Lstat(name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return Ours(name, info)
+		return OursAlone(name, info)
 	}
 	if err := os.WriteFile(name, nil, 0o644); err != nil {
 		t.Fatal(err)

@@ -51,7 +51,7 @@ func checkInside(dir string) error {
 			if looked++; looked > maxLooked {
 				return fs.SkipAll
 			}
-			if err := durable.Ours(path, info); err != nil {
+			if err := durable.OursAlone(path, info); err != nil {
 				return fmt.Errorf("%w: %w", ErrUnsafe, err)
 			}
 			return nil

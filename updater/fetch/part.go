@@ -42,7 +42,7 @@ func openPart(ctx context.Context, d durable.Disk, name string, size int64) (*pa
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is in the way and is not a file: remove it", name)
 	default:
-		if err := durable.Ours(name, info); err != nil {
+		if err := durable.OursAlone(name, info); err != nil {
 			return nil, err
 		}
 	}

@@ -85,7 +85,7 @@ func (s *Store) checkPart(ctx context.Context, v journal.Version) error {
 		return ErrNotStaged
 	}
 	if err == nil {
-		err = durable.Ours(s.Staged(v), info) // the mode of what a planted link leads to is not changed
+		err = durable.OursAlone(s.Staged(v), info) // the mode of what a planted link leads to is not changed
 	}
 	if err != nil {
 		return err
