@@ -30,7 +30,7 @@ var kept = []string{"journal", "store", "trust", "launcher", "run"}
 const maxLooked = 4096
 
 // checkInside refuses what somebody may have put there before the folder was ours, or was safe: files and folders of
-// other accounts, links, and files with a second name through which they can be changed from elsewhere.
+// other accounts, links, and second names of files that we would write to.
 func checkInside(dir string) error {
 	looked := 0
 	for _, name := range kept {
@@ -51,7 +51,11 @@ func checkInside(dir string) error {
 			if looked++; looked > maxLooked {
 				return fs.SkipAll
 			}
-			if err := durable.OursAlone(path, info); err != nil {
+			check := durable.OursAlone
+			if rel, _ := filepath.Rel(dir, path); sealed(rel) { // it is below dir
+				check = durable.Ours
+			}
+			if err := check(path, info); err != nil {
 				return fmt.Errorf("%w: %w", ErrUnsafe, err)
 			}
 			return nil
@@ -61,6 +65,16 @@ func checkInside(dir string) error {
 		}
 	}
 	return nil
+}
+
+// sealed says whether what has that path in the state folder is only read and run: the files of a version, and the
+// launchers of a self-update. All else may be written where it lies.
+func sealed(path string) bool {
+	part := strings.Split(path, "/")
+	if len(part) < 3 {
+		return false
+	}
+	return part[0] == "store" && part[1] != "staging" || part[0] == "launcher" && part[1] != "trust"
 }
 
 func checkWay(dir string) error {

@@ -16,11 +16,20 @@ func TestPlantedInTheStateFolder(t *testing.T) {
 		plant func(dir string) error
 		at    string // below the state folder
 	}{
-		"link for the store": {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "store")) }, "store"},
-		"link in the trust":  {func(dir string) error { return os.Symlink("/etc/passwd", filepath.Join(dir, "trust", "clock")) }, "trust/clock"},
-		"hard link in the trust": {func(dir string) error {
-			return os.Link(filepath.Join(dir, "root.json"), filepath.Join(dir, "trust", "clock"))
-		}, "trust/clock"},
+		"link for the store":                  {func(dir string) error { return os.Symlink("/tmp", filepath.Join(dir, "store")) }, "store"},
+		"link in the trust":                   {func(dir string) error { return os.Symlink("/etc/passwd", filepath.Join(dir, "trust", "clock")) }, "trust/clock"},
+		"hard link in the trust":              {func(dir string) error { return linkNew(dir, "trust/clock") }, "trust/clock"},
+		"hard link in the trust of launchers": {func(dir string) error { return linkNew(dir, "launcher/trust/clock") }, "launcher/trust/clock"},
+		"hard link for a new launcher":        {func(dir string) error { return linkNew(dir, "launcher/12ef.part") }, "launcher/12ef.part"},
+		"hard link for a download":            {func(dir string) error { return linkNew(dir, "store/staging/12ef.part") }, "store/staging/12ef.part"},
+		"hard link for a slot":                {func(dir string) error { return linkNew(dir, "journal/slot0") }, "journal/slot0"},
+		"hard link for a record":              {func(dir string) error { return linkNew(dir, "run/12ef") }, "run/12ef"},
+		"link for a launcher": {func(dir string) error {
+			return errors.Join(os.Mkdir(filepath.Join(dir, "launcher"), 0o755), os.Symlink("/tmp", filepath.Join(dir, "launcher", "12ef")))
+		}, "launcher/12ef"},
+		"program that others write": {func(dir string) error {
+			return errors.Join(linkNew(dir, "store/1.0.0-12ef/tree/app"), os.Chmod(filepath.Join(dir, "root.json"), 0o646))
+		}, "store/1.0.0-12ef/tree/app"},
 		"slot that others write":   {func(dir string) error { return chmodNew(filepath.Join(dir, "journal", "slot0"), 0o666) }, "journal/slot0"},
 		"folder that others write": {func(dir string) error { return os.Chmod(filepath.Join(dir, "journal"), 0o777) }, "journal"},
 		"file of another account":  {func(dir string) error { return foreign(filepath.Join(dir, "trust", "clock")) }, "trust/clock"},
@@ -41,6 +50,25 @@ func TestPlantedInTheStateFolder(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is only read and run may have a second name: root's tools give one to programs, and nobody can write by it.
+func TestSecondNamesOfPrograms(t *testing.T) {
+	dir := stateFolder(t)
+	for _, name := range []string{"store/1.0.0-12ef/tree/app", "store/1.0.0-12ef/tree/lib/app.so", "store/1.0.0-12ef/seal.json", "launcher/12ef/launcher"} {
+		if err := linkNew(dir, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := CheckFolder(dir); err != nil {
+		t.Error(err)
+	}
+}
+
+// linkNew makes name, with the folders above it, a second name of a file in dir.
+func linkNew(dir, name string) error {
+	name = filepath.Join(dir, name)
+	return errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.Link(filepath.Join(dir, "root.json"), name))
 }
 
 // stateFolder is one as a launcher leaves it, with a payload that may do what it likes in its data.
