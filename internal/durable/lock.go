@@ -23,7 +23,7 @@ type LockFile struct{ file *os.File }
 // removed, or two processes could hold the locks of two files that had the same name. Network file
 // systems are out of scope.
 func Lock(name string) (*LockFile, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := open(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}

@@ -12,18 +12,27 @@ func OS() Disk { return osDisk{} }
 type osDisk struct{}
 
 func (osDisk) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	var f *os.File
-	err := retry(openPatience, transient, func() (err error) {
-		f, err = os.OpenFile(name, flag, perm)
-		return err
-	})
-	if busy(err) { // and not one that was refused: that is nobody's open file
-		err = blame(err, name, holders)
-	}
+	f, err := open(name, flag, perm)
 	if err != nil {
 		return nil, err // and not a File that holds a nil *os.File
 	}
 	return osFile{f}, nil
+}
+
+func open(name string, flag int, perm fs.FileMode) (f *os.File, err error) {
+	err = retry(openPatience, transient, func() (err error) {
+		f, err = os.OpenFile(name, flag, perm)
+		return err
+	})
+	return f, blameBusy(err, name)
+}
+
+// blameBusy leaves an open that was refused as it is: that is nobody's open file.
+func blameBusy(err error, name string) error {
+	if !busy(err) {
+		return err
+	}
+	return blame(err, name, holders)
 }
 
 // osFile is a file of this machine.
@@ -54,9 +63,18 @@ func (osDisk) Remove(name string) error {
 	return blame(retry(changePatience, transient, func() error { return os.Remove(name) }), name, holders)
 }
 
+// Insist is for what needs a file and is not in Disk, as the start of a program is: while another program has the file
+// open it is repeated, for as long as a rename is, and the error says then who that is. Op must bear being repeated.
+func Insist(name string, op func() error) error {
+	return blameBusy(retry(changePatience, transient, op), name)
+}
+
+// Busy says whether an error means that another program has a file open. It passes, and speaks against nobody.
+func Busy(err error) bool { return busy(err) }
+
 func (osDisk) SyncDir(name string) error {
-	if err := syncDir(name); err != nil {
-		return fmt.Errorf("sync directory %s: %w", name, err)
+	if err := retry(openPatience, busy, func() error { return syncDir(name) }); err != nil {
+		return fmt.Errorf("sync directory %s: %w", name, blameBusy(err, name))
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package durable
 import (
 	"fmt"
 	"io/fs"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/windows"
@@ -16,7 +15,7 @@ func ours(name string, info fs.FileInfo) error {
 	if _, here := info.Sys().(*syscall.Win32FileAttributeData); !here || !info.Mode().IsRegular() {
 		return nil // a folder, or a disk that is not this machine's
 	}
-	f, err := os.Open(name)
+	f, err := open(name, syscall.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
