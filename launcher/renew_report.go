@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/self"
 )
@@ -13,14 +14,21 @@ import (
 // report ends the trial of this launcher, if it is on one, and says whether it stays.
 func (r *renewal) report(ctx context.Context) (stays bool) {
 	_, digest, _ := self.Find(r.exe)
-	if !r.folder.OnTrial(digest) {
-		return true
+	onTrial := false
+	err := r.insist(ctx, func() (err error) {
+		onTrial, err = r.folder.OnTrial(digest)
+		return err
+	})
+	if !onTrial && ctx.Err() == nil {
+		return true // a trial that leads nowhere too
 	}
 	bounded, cancel := context.WithTimeout(ctx, r.sv.cfg.Launcher.Trial)
 	defer cancel()
-	err := r.works(bounded)
 	if err == nil {
-		err = r.folder.Report(digest)
+		err = r.works(bounded)
+	}
+	if err == nil {
+		err = r.insist(ctx, func() error { return r.folder.Report(digest) })
 	}
 	switch {
 	case err == nil:
@@ -33,6 +41,26 @@ func (r *renewal) report(ctx context.Context) (stays bool) {
 		close(r.leaving)
 	}
 	return false
+}
+
+// insist repeats what fails because another program has a file open. That is no fault of this launcher, so that it does
+// not give up: the guard ends the trial when the files are free and it is over.
+func (r *renewal) insist(ctx context.Context, op func() error) error {
+	for told := false; ; {
+		err := op()
+		if !durable.Busy(err) {
+			return err
+		}
+		if !told {
+			r.sv.log.Warn("another program has a record of the self-update open", "err", err)
+			told = true
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // works waits until this launcher does all that one is for: the engine has its journal, clients are answered and

@@ -39,7 +39,10 @@ func (f *Folder) Place(a Artifact, r io.Reader) error {
 	if !digestForm.MatchString(a.Digest) {
 		return fmt.Errorf("%w: %q is no digest", ErrRefused, a.Digest)
 	}
-	if f.whole(a.Digest) {
+	switch whole, err := f.whole(a.Digest); {
+	case err != nil:
+		return err
+	case whole:
 		return f.seal(a.Digest) // a process that died before may not have synced it
 	}
 	data, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
@@ -126,24 +129,31 @@ func (f *Folder) seal(digest string) error {
 	if err := errors.Join(file.Close(), d.SyncDir(filepath.Dir(f.File(digest)))); err != nil {
 		return err
 	}
-	if !f.whole(digest) {
+	switch whole, err := f.whole(digest); {
+	case err != nil:
+		return err
+	case !whole:
 		return fmt.Errorf("%s does not hold what was written", f.File(digest))
 	}
 	return durable.MkdirAll(d, filepath.Dir(f.File(digest)), 0o755)
 }
 
-// whole says whether the launcher with this digest is in its place.
-func (f *Folder) whole(digest string) bool {
-	file, err := f.sys.Disk.OpenFile(f.File(digest), os.O_RDONLY, 0)
-	if err != nil {
-		return false
+// whole says whether the launcher with this digest is in its place. While another program has it open nobody knows.
+func (f *Folder) whole(digest string) (bool, error) {
+	sum, err := FileDigest(f.sys.Disk, f.File(digest))
+	if err != nil && !durable.Busy(err) {
+		return false, nil // it is not there, or the disk does not give it back
 	}
-	defer file.Close()
-	sum, err := digestOf(file)
-	return err == nil && sum == digest
+	return sum == digest, err
 }
 
-func digestOf(r io.Reader) (string, error) {
+// FileDigest is the digest of a launcher's file.
+func FileDigest(d durable.Disk, name string) (string, error) {
+	r, err := d.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
 	h := sha256.New()
 	if _, err := io.Copy(h, io.LimitReader(r, maxBytes)); err != nil {
 		return "", err
@@ -168,7 +178,10 @@ func (f *Folder) Keep(exe, version string) (Launcher, error) {
 	if err := durable.MkdirAll(f.sys.Disk, dir, 0o755); err != nil {
 		return l, fmt.Errorf("keep the launcher that runs: %w", err)
 	}
-	if f.whole(l.Digest) { // its bytes were synced before it got its name, or before it was started
+	switch whole, err := f.whole(l.Digest); {
+	case err != nil:
+		return l, fmt.Errorf("keep the launcher that runs: %w", err)
+	case whole: // its bytes were synced before it got its name, or before it was started
 		return l, f.sys.Disk.SyncDir(dir)
 	}
 	return l, durable.WriteFile(f.sys.Disk, f.File(l.Digest), data, 0o755)

@@ -172,7 +172,7 @@ func (m mode) boot(t *testing.T, d *durabletest.Disk, h health, trial string) st
 	for n := range 5 {
 		which := starts(t, d, trial)
 		own := map[string]string{"old": oldOne, "new": newOne}[which]
-		if which == "new" && h == frozen && f.OnTrial(newOne) {
+		if which == "new" && h == frozen && tried(f) {
 			if m == leads {
 				t.Fatalf("%s: the registered path starts a launcher that has not reported in", trial)
 			}
@@ -190,7 +190,7 @@ func (m mode) boot(t *testing.T, d *durabletest.Disk, h health, trial string) st
 		}
 		if err == nil && next == Stay && which == "old" {
 			err = f.Settle(oldOne)
-		} else if err == nil && h == good && f.OnTrial(newOne) {
+		} else if err == nil && h == good && tried(f) {
 			err = f.Report(newOne)
 		}
 		switch {
@@ -200,12 +200,18 @@ func (m mode) boot(t *testing.T, d *durabletest.Disk, h health, trial string) st
 			t.Fatalf("%s: settle or report: %v", trial, err)
 		case next == Stay && which == "old":
 			return "old"
-		case !f.OnTrial(newOne) && next != Leave:
+		case !tried(f) && next != Leave:
 			return "new"
 		} // else it ends, and its manager starts what is registered
 	}
 	t.Fatalf("%s: no launcher stayed after 5 starts", trial)
 	return ""
+}
+
+// tried says whether the new launcher has yet to report in, as far as can be read.
+func tried(f *Folder) bool {
+	on, err := f.OnTrial(digest(newBytes))
+	return on && err == nil
 }
 
 // rested checks what is true when no trial is under way.
@@ -416,7 +422,9 @@ func TestCollect(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(f.dir, stale+"*")); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if !f.whole(digest(newBytes)) || !f.whole(digest(oldBytes)) {
-		t.Error("a launcher that a record names was removed")
+	for _, b := range [][]byte{newBytes, oldBytes} {
+		if whole, err := f.whole(digest(b)); err != nil || !whole {
+			t.Errorf("a launcher that a record names was removed: %v", err)
+		}
 	}
 }

@@ -17,8 +17,13 @@ var ErrOver = errors.New("the trial of this launcher is over")
 // the disk: nothing has begun. After it and before the link is moved: what was installed starts, and removes the
 // record. After that: the trial goes on.
 func (f *Folder) Begin(t Trial) error {
-	if !f.whole(t.Target.Digest) || !f.whole(t.Previous.Digest) {
-		return fmt.Errorf("begin a trial: one of the launchers %.12s and %.12s is not whole in %s", t.Target.Digest, t.Previous.Digest, f.dir)
+	for _, digest := range []string{t.Target.Digest, t.Previous.Digest} {
+		switch whole, err := f.whole(digest); {
+		case err != nil:
+			return fmt.Errorf("begin a trial: %w", err)
+		case !whole:
+			return fmt.Errorf("begin a trial: the launcher %.12s is not whole in %s", digest, f.dir)
+		}
 	}
 	l, err := f.lock()
 	if err != nil {
@@ -74,10 +79,14 @@ func (f *Folder) count(digest string, pid int) (string, error) {
 	}
 	defer l.Close()
 	t, err := f.Trial()
-	switch {
-	case t == nil:
+	if t == nil {
 		return digest, err
-	case f.passed(t):
+	}
+	passed, err := f.passed(t)
+	switch {
+	case err != nil:
+		return "", err
+	case passed:
 		return t.Target.Digest, f.pass(t)
 	case f.counts(t) != digest:
 		return digest, nil
@@ -97,7 +106,10 @@ func (f *Folder) Settle(digest string) error {
 		return err
 	}
 	t, err := f.Trial()
-	if err != nil { // it leads nowhere
+	switch {
+	case durable.Busy(err): // it may lead somewhere
+		return err
+	case err != nil: // it leads nowhere
 		return errors.Join(err, durable.RemoveAll(f.sys.Disk, f.trialFile()))
 	}
 	if t == nil || t.Target.Digest == digest {
@@ -125,9 +137,9 @@ func (f *Folder) mend() error {
 }
 
 // OnTrial says whether the launcher with this digest has yet to report in.
-func (f *Folder) OnTrial(digest string) bool {
+func (f *Folder) OnTrial(digest string) (bool, error) {
 	t, err := f.Trial()
-	return err == nil && t != nil && t.Target.Digest == digest
+	return t != nil && t.Target.Digest == digest, err
 }
 
 // Report ends the trial of the launcher with this digest: it works. It returns ErrOver if it was taken back.
@@ -183,7 +195,10 @@ func (f *Folder) Back(digest, reason string) error {
 
 // back is Back under the lock. The record of the trial goes last, so that a power cut anywhere leads here again.
 func (f *Folder) back(t *Trial, reason string) error {
-	if f.passed(t) {
+	switch passed, err := f.passed(t); {
+	case err != nil:
+		return err
+	case passed:
 		return f.pass(t)
 	}
 	if err := f.sys.Point(t.Link, f.File(t.Previous.Digest)); err != nil {
@@ -202,10 +217,14 @@ func (f *Folder) back(t *Trial, reason string) error {
 	return f.end()
 }
 
-// passed says whether the trial's launcher has reported in and only the record of the trial was left behind.
-func (f *Folder) passed(t *Trial) bool {
+// passed says whether the trial's launcher has reported in and only the record of the trial was left behind. While
+// another program has the record open nobody knows, and no verdict is made. One that is damaged says no.
+func (f *Folder) passed(t *Trial) (bool, error) {
 	r, err := f.Record()
-	return err == nil && r.Now.Digest == t.Target.Digest && r.HighWater >= t.Target.Epoch
+	if durable.Busy(err) {
+		return false, err
+	}
+	return err == nil && r.Now.Digest == t.Target.Digest && r.HighWater >= t.Target.Epoch, nil
 }
 
 func (f *Folder) end() error {
