@@ -362,6 +362,17 @@ func TestGuard(t *testing.T) {
 		}
 		leadsTo(t, f, exe, oldBytes)
 	})
+	t.Run("one that nobody started may be tried again", func(t *testing.T) {
+		f, exe := onTrial(t)
+		nobody := func(int, string) (Process, error) { return nil, nil }
+		if back, err := f.Guard(t.Context(), Guard{Target: target, Within: time.Millisecond, Find: nobody}); err != nil || !back {
+			t.Errorf("went back %v, %v", back, err)
+		}
+		leadsTo(t, f, exe, oldBytes)
+		if r, err := f.Record(); err != nil || len(r.Refused) > 0 {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
 	t.Run("one that has reported in is let be", func(t *testing.T) {
 		f, exe := onTrial(t)
 		if err := f.Report(target); err != nil {

@@ -264,9 +264,11 @@ type Guard struct {
 const glance = 50 * time.Millisecond // between two looks at the record
 
 // Guard waits for the end of a trial, and goes back if that does not come in time, or the process that became
-// the new launcher ends before. It says whether it did, when the new launcher is dead.
+// the new launcher ends before. It says whether it did, when the new launcher is dead. One that nobody has started, since
+// its file was held or its manager did not, may be tried again.
 func (f *Folder) Guard(ctx context.Context, g Guard) (wentBack bool, err error) {
 	began, alone := time.Now(), g.Process != nil
+	started := alone
 	for {
 		t, err := f.Trial()
 		if err != nil || t == nil || t.Target.Digest != g.Target {
@@ -277,13 +279,17 @@ func (f *Folder) Guard(ctx context.Context, g Guard) (wentBack bool, err error) 
 				return false, err
 			}
 		}
+		started = started || g.Process != nil || t.Tries > 0
 		reason := ""
 		switch {
 		case alone && g.Process.Ended(0):
 			reason = "ended without having reported in"
 		case g.Process != nil && g.Process.Ended(0):
 			g.Process = nil // its manager starts it again
-		case time.Since(began) > g.Within:
+		case time.Since(began) <= g.Within:
+		case !started:
+			return f.takeBack(g, "")
+		default:
 			reason = fmt.Sprintf("did not report in within %s", g.Within)
 		}
 		if reason != "" {
