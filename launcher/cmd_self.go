@@ -174,7 +174,7 @@ func (gone) Kill()                    {}
 func (s *service) Renew(ctx context.Context, check bool) (control.Renewal, error) {
 	r := s.renew
 	answer := control.Renewal{Running: version}
-	if r == nil || r.feed == nil {
+	if r == nil || s.cfg.Launcher.Channel == "" {
 		return answer, &control.Error{Code: control.Usage, Text: "the launcher does not update itself: name a channel of launchers, [launcher] channel = \"launcher\""}
 	}
 	pick, findings, err := r.choose(ctx, true)

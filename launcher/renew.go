@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -44,79 +42,38 @@ const (
 // launchers opens the folder of launchers.
 func launchers(dir string) *self.Folder {
 	return self.New(dir, self.System{
-		Disk: durable.OS(), Point: host.Point, Apply: selfupdate.Apply,
+		Disk: durable.OS(), Point: host.Point, Apply: apply,
 		Lock:  func(name string) (io.Closer, error) { return durable.Lock(name) },
 		Leads: host.Becomes,
 	})
 }
 
+// apply is selfupdate.Apply, whose renames are tried again while a virus scanner looks at the fresh program.
+func apply(update io.Reader, o selfupdate.Options) error {
+	if err := selfupdate.PrepareAndCheckBinary(update, o); err != nil {
+		return err
+	}
+	return durable.Insist(o.TargetPath, func() error { return selfupdate.CommitBinary(o) })
+}
+
 // renewal replaces the launcher that runs by a newer one.
 type renewal struct {
 	sv     *service
-	feed   *feed // of the launchers' channel, nil if none is configured
+	mu     sync.Mutex // of opening feed
+	feed   *feed      // of the launchers' channel, nil before it was opened; see channel
+	lost   error      // why it is not known what runs
 	folder *self.Folder
-	exe    string        // the file that runs, with every link followed
-	link   string        // what is registered
-	digest func() string // of exe
+	exe    string // the file that runs, with every link followed
+	link   string // what is registered
 	orders chan policy.Release
 
 	leaving chan struct{} // closed when another launcher is to take the place of this one
 	failed  string        // why this launcher, on trial, gives its place back; set before leaving is closed
 }
 
-// openRenewal ends what an earlier trial left behind. What is wrong with self-updates keeps nobody from serving.
-func openRenewal(s *service) *renewal {
-	dir := s.cfg.stateFile(selfFolder)
-	r := &renewal{sv: s, folder: launchers(dir), orders: make(chan policy.Release), leaving: make(chan struct{})}
-	err := r.find()
-	if err == nil {
-		_, digest, _ := self.Find(r.exe)
-		err = r.folder.Settle(digest)
-	}
-	if err == nil && s.cfg.Launcher.Channel != "" {
-		own := s.cfg // the same repository and root, the launchers' channel, and a trust folder of its own
-		own.State.Dir, own.Repository.Channel = dir, s.cfg.Launcher.Channel
-		if err = durable.MkdirAll(s.disk, dir, 0o755); err == nil {
-			r.feed, err = openFeed(s.disk, own)
-		}
-		if err == nil {
-			r.feed.source.Repository = s.feed.source.Repository // repository.max_rate is for both
-			// As enclose does with the other trust folder.
-			err = s.disk.Chmod(own.stateFile("trust"), 0o700)
-		}
-	}
-	if err != nil {
-		s.log.Error("the launcher cannot update itself", "err", err)
-	}
-	return r
-}
-
-func (r *renewal) find() (err error) {
-	if r.exe, err = os.Executable(); err != nil {
-		return fmt.Errorf("find the launcher's own file: %w", err)
-	}
-	r.digest = sync.OnceValue(func() string { return fileDigest(r.exe) })
-	r.link, err = host.Registered(r.sv.cfg.Product)
-	return err
-}
-
-// fileDigest is "" for a file that cannot be read, which is no launcher's digest.
-func fileDigest(name string) string {
-	f, err := os.Open(name)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return ""
-	}
-	return hex.EncodeToString(h.Sum(nil))
-}
-
 // run reports in, if this launcher is on trial, and then looks for a newer one until ctx ends.
 func (r *renewal) run(ctx context.Context) {
-	if !r.report(ctx) || r.feed == nil {
+	if !r.report(ctx) || r.sv.cfg.Launcher.Channel == "" {
 		return
 	}
 	for wait := min(r.poll(), firstLook); ; wait = r.poll() {
@@ -180,7 +137,11 @@ func (r *renewal) disturbs() string {
 func (r *renewal) choose(ctx context.Context, ordered bool) (*policy.Release, []policy.Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	offers, err := r.feed.Check(ctx)
+	feed, err := r.channel()
+	if err != nil {
+		return nil, nil, err
+	}
+	offers, err := feed.Check(ctx)
 	if err != nil {
 		return nil, nil, exit(control.NotDownloaded, "read channel %s: %w", r.sv.cfg.Launcher.Channel, err)
 	}
@@ -188,11 +149,18 @@ func (r *renewal) choose(ctx context.Context, ordered bool) (*policy.Release, []
 	if err != nil {
 		return nil, nil, err
 	}
-	pick, findings, err := policy.Choose(facts, func(number string) (policy.Release, error) { return r.feed.Resolve(ctx, number) })
-	if pick != nil && pick.Version.Digest == r.digest() { // the one that runs, installed by hand
+	pick, findings, err := policy.Choose(facts, func(number string) (policy.Release, error) { return feed.Resolve(ctx, number) })
+	if pick == nil || err != nil {
+		return nil, findings, err
+	}
+	runs, err := self.FileDigest(r.sv.disk, r.exe)
+	switch {
+	case err != nil:
+		return nil, findings, err
+	case pick.Version.Digest == runs: // installed by hand
 		return nil, findings, r.folder.Raise(named(pick.Version))
 	}
-	return pick, findings, err
+	return pick, findings, nil
 }
 
 func named(v journal.Version) self.Launcher {
@@ -228,6 +196,9 @@ func (r *renewal) install(ctx context.Context, pick policy.Release) error {
 	v := pick.Version
 	if v.Format != "" {
 		return exit(control.NotVerified, "launcher %s is an archive: a launcher is released as one file", v.Number)
+	}
+	if err := r.settle(); err != nil {
+		return err
 	}
 	r.tell("fetching launcher "+v.Number, nil)
 	if err := r.obtain(ctx, v); err != nil {
@@ -266,7 +237,7 @@ func (r *renewal) obtain(ctx context.Context, v journal.Version) error {
 	if err := r.feed.Verify(ctx, v, part); err != nil {
 		return err
 	}
-	f, err := os.Open(part)
+	f, err := r.sv.disk.OpenFile(part, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
@@ -288,9 +259,13 @@ func (r *renewal) drop(part string) {
 const versionText = "turnstone launcher "
 
 func (r *renewal) isLauncher(ctx context.Context, file string) error {
-	ctx, cancel := context.WithTimeout(ctx, checkSelf)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, file, "--version").Output()
+	var out []byte
+	err := durable.Insist(file, func() (err error) {
+		ctx, cancel := context.WithTimeout(ctx, checkSelf)
+		defer cancel()
+		out, err = exec.CommandContext(ctx, file, "--version").Output()
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("does not run here: %w", err)
 	}
@@ -369,7 +344,7 @@ func renewCode(err error) control.Code {
 	switch {
 	case errors.Is(err, self.ErrRefused), lies(err):
 		return control.NotVerified
-	case errors.As(err, &step) && !durable.Full(err):
+	case errors.As(err, &step) && !durable.Full(err) && !durable.Busy(err):
 		return step.code
 	}
 	return control.NotPrepared
