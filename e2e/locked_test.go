@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +99,36 @@ func blamed(out string, held []string) string {
 // was held, and how the update ended.
 func lockedUpdate(t *testing.T, s *stage.Stage, m *stage.Machine, locker, pattern string) (held []string, code int, out string) {
 	t.Helper()
-	cmd := m.Command(t.Context(), locker, "Z:"+strings.ReplaceAll(s.State(), "/", `\`)+`\`+pattern)
+	l := lock(t, s, m, locker, lockLimit, pattern)
+	before := len(s.Log())
+	ctx, cancel := context.WithTimeout(t.Context(), 3*lockLimit)
+	defer cancel()
+	out, code = s.Operator(ctx, "update", "--now", "--follow")
+	for _, file := range l.free() {
+		held = append(held, file[strings.LastIndex(file, `\`)+1:])
+	}
+	if len(held) == 0 {
+		t.Errorf("nothing was held of %s", pattern)
+	}
+	return held, code, out + s.Log()[before:]
+}
+
+// locked is files of the state folder that another program keeps to itself.
+type locked struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	lines *bufio.Reader
+	timer *time.Timer
+}
+
+// lock keeps what matches, now or later, until it is freed or the time is over.
+func lock(t *testing.T, s *stage.Stage, m *stage.Machine, locker string, within time.Duration, patterns ...string) *locked {
+	t.Helper()
+	var args []string
+	for _, p := range patterns {
+		args = append(args, seenByWindows(s.State())+`\`+p)
+	}
+	cmd := m.Command(t.Context(), locker, args...)
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -110,26 +140,31 @@ func lockedUpdate(t *testing.T, s *stage.Stage, m *stage.Machine, locker, patter
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewReader(stdout)
-	if line, err := lines.ReadString('\n'); !strings.HasPrefix(line, "ready") {
+	l := &locked{cmd: cmd, stdin: stdin, lines: bufio.NewReader(stdout)}
+	if line, err := l.lines.ReadString('\n'); !strings.HasPrefix(line, "ready") {
 		t.Fatalf("the locker says %q, %v", line, err)
 	}
-	before := len(s.Log())
-	release := time.AfterFunc(lockLimit, func() { _ = stdin.Close() })
-	ctx, cancel := context.WithTimeout(t.Context(), 3*lockLimit)
-	defer cancel()
-	out, code = s.Operator(ctx, "update", "--now", "--follow")
-	release.Stop()
-	_ = stdin.Close() // perhaps it was
-	rest, _ := io.ReadAll(lines)
-	_ = cmd.Wait() // it has said everything
+	l.timer = time.AfterFunc(within, func() { _ = stdin.Close() })
+	return l
+}
+
+// free lets go of everything and returns what was held.
+func (l *locked) free() (held []string) {
+	l.timer.Stop()
+	_ = l.stdin.Close() // perhaps it was
+	return l.over()
+}
+
+// over waits for the end of that time and returns what was held.
+func (l *locked) over() (held []string) {
+	rest, _ := io.ReadAll(l.lines)
+	_ = l.cmd.Wait() // it has said everything
 	for line := range strings.Lines(string(rest)) {
 		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "held "); ok {
-			held = append(held, name[strings.LastIndex(name, `\`)+1:])
+			held = append(held, name)
 		}
 	}
-	if len(held) == 0 {
-		t.Errorf("nothing was held of %s", pattern)
-	}
-	return held, code, out + s.Log()[before:]
+	return held
 }
+
+func seenByWindows(path string) string { return "Z:" + strings.ReplaceAll(path, "/", `\`) }

@@ -114,7 +114,12 @@ func TestPowerCutInATrialOnWindows(t *testing.T) {
 
 func (s *service) offer(t *testing.T, version, fault string) {
 	t.Helper()
-	if err := s.Change(t.Context(), "add", version, "--platform", "windows/amd64="+windowsLauncher(t, version, fault), "--channel", "launcher"); err != nil {
+	s.offerFile(t, version, windowsLauncher(t, version, fault))
+}
+
+func (s *service) offerFile(t *testing.T, version, file string) {
+	t.Helper()
+	if err := s.Change(t.Context(), "add", version, "--platform", "windows/amd64="+file, "--channel", "launcher", "--patches", "0"); err != nil {
 		t.Fatal(err)
 	}
 }
