@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -13,23 +11,6 @@ import (
 
 	"github.com/turnstone-go/turnstone/updater"
 )
-
-// beSelfCheck makes the test binary the program that checks itself: what its file holds is what it finds.
-func beSelfCheck(file string) {
-	b, err := os.ReadFile(file)
-	dir, _ := os.Getwd()
-	switch {
-	case err != nil:
-		fmt.Println(err)
-		os.Exit(5)
-	case strings.Contains(string(b), "unfit"):
-		fmt.Println("needs a newer kernel, in", filepath.Base(dir), os.Getenv("TURNSTONE_VERSION"))
-		os.Exit(3)
-	case strings.Contains(string(b), "hang"):
-		time.Sleep(time.Hour)
-	}
-	os.Exit(0)
-}
 
 // condemns says whether err is evidence against the version.
 func condemns(err error) bool {

@@ -4,14 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,106 +21,37 @@ import (
 
 	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/child"
-	"github.com/turnstone-go/turnstone/payload"
 	"github.com/turnstone-go/turnstone/updater"
 	"github.com/turnstone-go/turnstone/updater/journal"
 	"github.com/turnstone-go/turnstone/updater/store"
 )
 
-// asPayload makes the test binary a payload: the release is a file that says how it behaves.
-const asPayload = "SITE_TEST_PAYLOAD"
+// payloads builds the program that is every payload here, once, and says where it lies: the release is a file that says
+// how it behaves. It is small, and starts in a third of the time that this test binary needs.
+var payloads = sync.OnceValues(func() (string, error) {
+	exe := filepath.Join(payloadDir, "payload")
+	if out, err := exec.Command("go", "build", "-o", exe, "./testdata/payload").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return exe, nil
+})
+
+var payloadDir string
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asPayload) != "" && len(os.Args) == 3 && os.Args[2] == "--self-check" {
-		beSelfCheck(os.Args[1])
-	}
-	if os.Getenv(asPayload) != "" {
-		if err := payloadMain(os.Args[1]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// payloadMain is an HTTP service that answers with its version. The words of the release make it a bad one; where it
-// lies on a disk in memory its name has them.
-func payloadMain(release string) error {
-	b, err := os.ReadFile(release)
-	if errors.Is(err, fs.ErrNotExist) {
-		b = []byte(filepath.Base(release))
-	} else if err != nil {
-		return err
-	}
-	is := func(word string) bool { return strings.Contains(string(b), word) }
-	if is("speak") {
-		fmt.Println(payload.Version(), "speaks")
-	}
-	if is("die-at-start") {
-		os.Exit(3)
-	}
-	for is("slow-start") {
-		if _, err := os.Stat(slowStart(filepath.Dir(os.Getenv("LEASE_FILE")))); err == nil {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	ln, err := payload.Listen("http", "127.0.0.1:0")
+	dir, err := os.MkdirTemp("", "ts")
 	if err != nil {
-		return err
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
-	payload.OnPark(func(parked bool) {
-		if !parked && is("die-on-accept") {
-			os.Exit(4)
-		}
-	})
-	if file := os.Getenv("LEASE_FILE"); file != "" {
-		go own(file)
-	}
-	if !is("never-ready") {
-		if err := payload.Ready(); err != nil {
-			return err
-		}
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, payload.Version()) })
-	mux.HandleFunc("/stay", func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).Flush() // who has gone is not waited for
-		<-r.Context().Done()
-	})
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if is("unhealthy") {
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-	})
-	return payload.Serve(&http.Server{Handler: mux}, ln)
+	payloadDir = dir
+	code := m.Run()
+	_ = os.RemoveAll(dir) // a temporary folder
+	os.Exit(code)
 }
 
 // slowStart is the file that a release with that word waits for before its first word to the launcher.
 func slowStart(dir string) string { return filepath.Join(dir, "go-on") }
-
-// own works under the lease. A kernel lock shows whether another process does at the same time; it writes what
-// it finds as a line "fence" or "two owners".
-func own(file string) {
-	log, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		panic(err)
-	}
-	for {
-		h, err := payload.Lease(context.Background())
-		if err != nil {
-			return
-		}
-		if err := syscall.Flock(int(log.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-			fmt.Fprintln(log, "two owners")
-		}
-		fmt.Fprintln(log, h.Fence())
-		<-h.Context().Done()
-		_ = syscall.Flock(int(log.Fd()), syscall.LOCK_UN)
-		h.Release()
-	}
-}
 
 // ground is a machine with a site on it.
 type ground struct {
@@ -175,18 +105,15 @@ func newGround(t *testing.T, change func(*Config)) *ground {
 	return g
 }
 
-// groundConfig is a configuration with fast settings, for payloads that are this test binary.
+// groundConfig is a configuration with fast settings.
 func groundConfig(t *testing.T, dir, address string) Config {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
+	exe := certain(payloads())(t)
 	cfg := defaultConfig()
 	cfg.State.Dir = dir
 	cfg.Payload.User, cfg.Payload.Data = "same", dir
 	cfg.Payload.Command = []string{exe, "{{.File}}"}
-	cfg.Payload.Env = map[string]string{asPayload: "1", "LEASE_FILE": filepath.Join(dir, "lease")}
+	cfg.Payload.Env = map[string]string{"LEASE_FILE": filepath.Join(dir, "lease")}
 	cfg.Traffic = TrafficConfig{Mode: "handoff", Strategy: "parallel"}
 	cfg.Listen = []ListenConfig{{Name: "http", Address: address}}
 	cfg.Health.Probe = "http"
