@@ -3,6 +3,7 @@ package durabletest
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 )
 
@@ -54,6 +55,22 @@ func (d *Disk) Dead() bool {
 func (d *Disk) Crash(seed uint64) *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	return d.crashed(seed)
+}
+
+// Film makes every operation that succeeds show f what Crash would return after it. So one run shows all that power cuts
+// at any of its operations leave. f is called by who asked for the operation, and must not use d.
+func (d *Disk) Film(seed uint64, f func(found *Disk)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.film = func() { f(d.crashed(seed)) }
+}
+
+// Same says whether two disks, which nobody uses meanwhile, hold the same, durable and not.
+func (d *Disk) Same(other *Disk) bool { return reflect.DeepEqual(d.root, other.root) }
+
+// crashed is Crash with the lock held.
+func (d *Disk) crashed(seed uint64) *Disk {
 	found := New()
 	found.root = d.root.crashed(newDie(seed), map[*node]*node{})
 	return found
@@ -91,6 +108,9 @@ func (d *Disk) do(op Op, effect func()) error {
 	if d.cut != 0 {
 		d.cut--
 		effect()
+		if d.film != nil {
+			d.film()
+		}
 		return nil
 	}
 	d.dead = true

@@ -47,6 +47,7 @@ type Disk struct {
 	rng  *rand.Rand // of torn writes and of writes that fail half way
 	fail func(Op) error
 	ends func()
+	film func()
 }
 
 var _ durable.Disk = (*Disk)(nil)

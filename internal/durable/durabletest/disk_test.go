@@ -179,3 +179,31 @@ func TestEnds(t *testing.T) {
 		t.Errorf("synced by the end of a process: %s", got)
 	}
 }
+
+// A film of one run shows what each of its cuts would have left.
+func TestFilm(t *testing.T) {
+	work := func(d *durabletest.Disk) {
+		_ = durable.WriteFile(d, "a", []byte("a"), 0o600) // there is no power, perhaps
+		_ = durable.WriteFile(d, "b", []byte("b"), 0o600)
+	}
+	for seed := range uint64(durabletest.Seeds) {
+		var film []*durabletest.Disk
+		d := durabletest.New()
+		d.Film(seed, func(found *durabletest.Disk) { film = append(film, found) })
+		work(d)
+		if len(film) != d.Ops() || len(film) == 0 {
+			t.Fatalf("%d pictures of %d operations", len(film), d.Ops())
+		}
+		for k, found := range film {
+			d := durabletest.New()
+			d.CutAt(k, durabletest.Lost)
+			work(d)
+			if got, want := tree(t, found, "/"), tree(t, d.Crash(seed), "/"); got != want || !found.Same(d.Crash(seed)) {
+				t.Errorf("seed %d, operation %d: %s, should be %s", seed, k, got, want)
+			}
+		}
+		if last := film[len(film)-1]; film[0].Same(last) {
+			t.Errorf("seed %d: no difference seen to %s", seed, tree(t, last, "/"))
+		}
+	}
+}

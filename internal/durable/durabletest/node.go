@@ -82,11 +82,11 @@ func (n *node) mix(size int, pick func() bool) []byte {
 	}
 	out := make([]byte, size)
 	copy(out, n.safeBytes)
-	for _, s := range slices.Sorted(maps.Keys(n.dirty)) {
-		from, to := min(s*sector, size), min((s+1)*sector, size)
-		if !pick() || from == to {
+	for s := 0; s*sector < size; s++ {
+		if !n.dirty[s] || !pick() {
 			continue
 		}
+		from, to := s*sector, min((s+1)*sector, size)
 		clear(out[from:to])
 		copy(out[from:to], n.bytes[min(from, len(n.bytes)):])
 	}
