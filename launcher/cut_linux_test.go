@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -101,8 +101,6 @@ func inEngine() bool {
 
 var (
 	every   = flag.Int("every", 1, "cut at one of so many operations")
-	again   = flag.Int("again", 4, "cut the recovery from one of so many cuts")
-	seconds = flag.Int("seconds", 1, "second cuts by chance after each first one; 0 is at every operation, which takes hours")
 	cutSeed = flag.Uint64("cutseed", 1, "seed of what a power cut leaves and of where second cuts come")
 )
 
@@ -125,33 +123,14 @@ func TestLauncherCutAtEveryOperation(t *testing.T) {
 	}
 }
 
-// The recovery from a cut is cut again, in the same way or in another: what a launcher left unsynced when it died
-// is there for the next one, and gone after a power cut.
-func TestLauncherCutInRecovery(t *testing.T) {
-	for _, kinds := range [][2]cutKind{{power, power}, {power, launcher}, {launcher, power}, {launcher, launcher}, {engine, engine}} {
-		eachCourse(t, fmt.Sprintf("%v, %v", kinds[0], kinds[1]), func(m *machine, rng *rand.Rand) {
-			for k := rng.IntN(*again); m.recovery(cutAt{kinds[0], k}, kinds[1], rng); k += *again * steps() {
-			}
-		})
-	}
-}
-
-// recovery cuts once, and then again in what follows. It says whether there was something to cut.
-func (m *machine) recovery(first cutAt, kind cutKind, rng *rand.Rand) (reached bool) {
-	for range *seconds {
-		reached = m.trial(first, cutAt{kind, rng.IntN(max(m.length-first.op, 30))}) > 0
-	}
-	for second := 0; *seconds == 0 && m.trial(first, cutAt{kind, second}) == 2; second++ {
-		reached = true
-	}
-	return reached
-}
-
 func eachCourse(t *testing.T, name string, do func(m *machine, rng *rand.Rand)) {
+	debug.SetGCPercent(400) // a tenth of the time
 	for i, c := range courses {
 		t.Run(c.name+"/"+name, func(t *testing.T) {
 			t.Parallel()
-			do(newMachine(t, c), rand.New(rand.NewPCG(*cutSeed, uint64(i))))
+			m := newMachine(t, c)
+			do(m, rand.New(rand.NewPCG(*cutSeed, uint64(i))))
+			t.Logf("%d trials", m.trials)
 		})
 	}
 }
@@ -162,28 +141,33 @@ type cutAt struct {
 	op   int
 }
 
-// trial cuts the power, launchers or engines, and lets the last launcher bring the course to its end. It says how many
-// of the cuts came before that.
+// trial cuts the power, launchers or at last engines, and lets the last launcher bring the course to its end. It says
+// how many of the cuts came before that.
 func (m *machine) trial(cuts ...cutAt) (done int) {
-	first, last := cuts[0], cuts[len(cuts)-1]
-	rng := rand.New(rand.NewPCG(*cutSeed<<32|uint64(first.kind), uint64(first.op)<<32|uint64(last.op)))
-	how, seed := durabletest.Lost, rng.Uint64N(durabletest.Seeds) // to cut before an operation is to lose the answer of the one before
-	if last.kind == power && rng.IntN(2) == 0 {
-		how = durabletest.Torn
+	mix := uint64(m.start.op)
+	for _, c := range cuts {
+		mix = mix<<20 ^ uint64(c.kind)<<16 ^ uint64(c.op)
 	}
+	rng := rand.New(rand.NewPCG(*cutSeed, mix))
+	seed := rng.Uint64N(durabletest.Seeds)
 	defer func() {
 		if m.t.Failed() {
-			m.t.Fatalf("cut at %v (%v, seed %d), -cutseed %d:\n%s", cuts, how, seed, *cutSeed, m.story())
+			m.t.Fatalf("from operation %d, cut at %v (seed %d), -cutseed %d:\n%s", m.start.op, cuts, seed, *cutSeed, m.story())
 		}
 	}()
 	defer m.lose()
-	m.install()
-	if first.kind == engine {
-		left := panics(m.disk, cuts)
-		m.settle()
-		return len(cuts) - left()
-	}
+	m.trials++
+	m.begin()
 	for i, c := range cuts {
+		if c.kind == engine {
+			left := panics(m.disk, cuts[i:])
+			m.settle()
+			return len(cuts) - left()
+		}
+		how := durabletest.Lost // to cut before an operation is to lose the answer of the one before
+		if c.kind == power && rng.IntN(2) == 0 {
+			how = durabletest.Torn
+		}
 		m.disk.CutAt(c.op, how)
 		l := m.launch()
 		if !l.live() {
@@ -192,6 +176,7 @@ func (m *machine) trial(cuts ...cutAt) (done int) {
 		}
 		m.fall(l, c.kind, seed)
 	}
+	m.shoot(m.disk)
 	m.settle()
 	return len(cuts)
 }

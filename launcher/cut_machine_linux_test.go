@@ -39,7 +39,10 @@ type machine struct {
 	dir    string
 	cfg    Config
 	root   []byte
-	list   []journal.Version // oldest first
+	list   []journal.Version       // oldest first
+	start  scene                   // of every trial
+	shoot  func(*durabletest.Disk) // called when what follows the last cut begins
+	trials int
 	disk   *durabletest.Disk
 	client http.Client
 
@@ -71,7 +74,7 @@ func newMachine(t *testing.T, c course) *machine {
 	}
 	_ = ln.Close() // nothing came
 	forked()
-	m := &machine{course: c, t: t, dir: dir, cfg: groundConfig(t, dir, ln.Addr().String())}
+	m := &machine{course: c, t: t, dir: dir, shoot: func(*durabletest.Disk) {}, cfg: groundConfig(t, dir, ln.Addr().String())}
 	m.client = http.Client{Timeout: cutLimit, Transport: &http.Transport{DisableKeepAlives: true}}
 	repository := t.TempDir()
 	m.root, m.list = publish(t, repository, c.editions...)
@@ -80,6 +83,7 @@ func newMachine(t *testing.T, c course) *machine {
 	m.cfg.Health.Interval = 5 * time.Millisecond
 	m.cfg.Probation.Time, m.cfg.Probation.MinRequests = 20*time.Millisecond, 0
 	m.cfg.Health.Timeout, m.cfg.Health.ReadyTimeout = cutLimit, cutLimit
+	m.start = m.install()
 	return m
 }
 
@@ -95,19 +99,26 @@ func (m *machine) version(number string) journal.Version {
 	return m.list[i]
 }
 
-// install makes the disk anew: what is proven has once served, in this order, and the rest is of no use.
-func (m *machine) install() {
+// scene is what there is while nothing lives: a disk after so many operations, and what the owners of the lease wrote.
+type scene struct {
+	op     int
+	disk   *durabletest.Disk
+	owners []byte
+}
+
+// install makes the disk of a new machine: what is good has once served, in this order, and the rest is of no use.
+func (m *machine) install() scene {
 	m.t.Helper()
-	m.disk = durabletest.New()
-	m.must(durable.MkdirAll(m.disk, m.dir, 0o700))
-	m.must(durable.WriteFile(m.disk, m.cfg.Repository.Root, m.root, 0o600))
-	s := certain(store.Open(m.disk, m.cfg.stateFile("store")))(m.t)
-	j := certain(journal.Open(m.disk, m.cfg.stateFile("journal")))(m.t)
+	d := durabletest.New()
+	m.must(durable.MkdirAll(d, m.dir, 0o700))
+	m.must(durable.WriteFile(d, m.cfg.Repository.Root, m.root, 0o600))
+	s := certain(store.Open(d, m.cfg.stateFile("store")))(m.t)
+	j := certain(journal.Open(d, m.cfg.stateFile("journal")))(m.t)
 	st := journal.State{Phase: journal.Idle}
 	for _, number := range append([]string{garbage}, m.good...) {
 		v := m.version(number)
 		data := certain(os.ReadFile(filepath.Join(m.cfg.Repository.URL, "artifacts", v.Digest)))(m.t)
-		m.must(durable.WriteFile(m.disk, s.Staged(v), data, 0o600))
+		m.must(durable.WriteFile(d, s.Staged(v), data, 0o600))
 		m.must(s.Seal(m.t.Context(), v))
 		if number != garbage {
 			m.must(s.Prove(v))
@@ -115,12 +126,18 @@ func (m *machine) install() {
 		}
 	}
 	m.must(j.Save(st))
-	if err := os.Remove(m.lease()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		m.t.Fatal(err)
-	}
+	return scene{disk: d}
+}
+
+// begin makes the machine as it is at the start of a trial.
+func (m *machine) begin() {
+	m.t.Helper()
+	m.disk = m.start.disk.Kill()
+	m.must(os.WriteFile(m.lease(), m.start.owners, 0o600))
 	m.mu.Lock()
 	m.log = nil
 	m.mu.Unlock()
+	m.legal()
 }
 
 func (m *machine) lease() string { return m.cfg.Payload.Env["LEASE_FILE"] }
@@ -164,6 +181,7 @@ func (m *machine) launch() *life {
 				m.t.Errorf("the engine ended: %v", err)
 				return
 			}
+			m.shoot(l.disk)
 		}
 	}()
 	return l
