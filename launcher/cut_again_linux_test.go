@@ -38,24 +38,35 @@ func TestLauncherCutInRecovery(t *testing.T) {
 		{power, launcher}, {power, engine}, {launcher, power}, {launcher, launcher}, {launcher, engine}, {engine, power}, {engine, engine},
 	} {
 		eachCourse(t, fmt.Sprintf("%v, %v", kinds[0], kinds[1]), func(m *machine, rng *rand.Rand) {
-			if kinds[0] != power {
-				for k := rng.IntN(*again); m.recovery(kinds[1], rng, cutAt{kinds[0], k}); k += *again * steps() {
-				}
+			if kinds[0] == power {
+				m.afterPower(kinds[1], rng)
 				return
 			}
-			first, _ := m.film(rng.Uint64N(durabletest.Seeds))
-			for i := rng.IntN(*again); i < len(first); i += *again * steps() {
-				m.start = first[i]
-				m.recovery(kinds[1], rng)
+			for k := rng.IntN(*again); m.recovery(kinds[1], rng, cutAt{kinds[0], k}); k += *again * steps() {
 			}
 		})
 	}
 }
 
-// recovery cuts in what follows the first cut, if that is still to come. It says whether that came.
+func (m *machine) afterPower(kind cutKind, rng *rand.Rand) {
+	first, _ := m.film(rng.Uint64N(durabletest.Seeds))
+	for i := rng.IntN(*again); i < len(first); i += *again * steps() {
+		m.start = first[i]
+		m.recovery(kind, rng)
+	}
+}
+
+// recovery cuts in what follows a first cut, or the start. It says whether the first cut came.
 func (m *machine) recovery(kind cutKind, rng *rand.Rand, first ...cutAt) (came bool) {
 	if kind == power {
-		return m.powerless(rng, first)
+		return m.powerInRecovery(rng, first)
+	}
+	if *seconds == 0 {
+		done := len(first) + 1
+		for k := 0; done > len(first); k++ {
+			done = m.trial(append(first, cutAt{kind, k})...)
+		}
+		return done == len(first)
 	}
 	left := m.length - m.start.op
 	for _, c := range first {
@@ -64,17 +75,11 @@ func (m *machine) recovery(kind cutKind, rng *rand.Rand, first ...cutAt) (came b
 	for range *seconds {
 		came = m.trial(append(first, cutAt{kind, rng.IntN(max(left, 30))})...) >= len(first)
 	}
-	for second := 0; *seconds == 0; second++ {
-		done := m.trial(append(first, cutAt{kind, second})...)
-		if came = done >= len(first); done <= len(first) {
-			break
-		}
-	}
 	return came
 }
 
-// powerless is recovery where the power fails.
-func (m *machine) powerless(rng *rand.Rand, first []cutAt) (came bool) {
+// powerInRecovery is recovery where the power fails. The film of the first cut has all that follows.
+func (m *machine) powerInRecovery(rng *rand.Rand, first []cutAt) (came bool) {
 	list, came := m.film(rng.Uint64N(durabletest.Seeds), first...)
 	if !came {
 		return false
@@ -91,7 +96,7 @@ func (m *machine) powerless(rng *rand.Rand, first []cutAt) (came bool) {
 }
 
 // film cuts a course, lets it go to its end, and returns what there would have been if the power had failed in what
-// followed: since nothing is left of a machine then but its disk, one run has all there is to begin again from. Of
+// followed: nothing is left of a machine then but its disk, so one run has all there is to begin again from. Of
 // operations in a row that leave the same it keeps one. It also says whether all cuts came.
 func (m *machine) film(seed uint64, cuts ...cutAt) (list []scene, came bool) {
 	op, last := m.start.op, m.start.disk
