@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/turnstone-go/turnstone/internal/durable"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
 	"github.com/turnstone-go/turnstone/launcher/self"
@@ -43,16 +44,21 @@ func firstAct(argv []string) {
 	}
 }
 
-// leadIn becomes the launcher on trial, with a guard beside it. It returns only to fail, and the trial is over then.
+// leadIn becomes the launcher on trial, if that is still what was verified, with a guard beside it. It returns only to
+// fail, and the trial is over then.
 func leadIn(f *self.Folder, exe string, t *self.Trial, argv []string) error {
-	pid := os.Getpid()
+	next, pid := f.File(t.Target.Digest), os.Getpid()
+	if sum, err := self.FileDigest(durable.OS(), next); err != nil || sum != t.Target.Digest {
+		return errors.Join(fmt.Errorf("launcher %s is damaged on this disk", t.Target.Version), err, f.Back(t.Target.Digest, ""))
+	}
 	if host.Managed() {
 		pid = 0 // the manager makes another
 	}
-	if err := host.Spawn(exe, append([]string{t.Link}, guardArgs(f, t, pid, argv)...)); err != nil {
+	guard := append([]string{t.Link, guardVerb, f.Dir(), t.Target.Digest, strconv.Itoa(pid)}, argv...)
+	if err := host.Spawn(exe, guard); err != nil {
 		return fmt.Errorf("start the guard: %w", errors.Join(err, f.Back(t.Target.Digest, "")))
 	}
-	err := fmt.Errorf("become launcher %s: %w", t.Target.Version, host.Become(f.File(t.Target.Digest), argv))
+	err := fmt.Errorf("become launcher %s: %w", t.Target.Version, host.Become(next, argv))
 	return errors.Join(err, f.Back(t.Target.Digest, err.Error()))
 }
 
@@ -75,10 +81,6 @@ const (
 	guardVerb        = "guard"
 	guardServiceVerb = "guard-service"
 )
-
-func guardArgs(f *self.Folder, t *self.Trial, pid int, argv []string) []string {
-	return append([]string{guardVerb, f.Dir(), t.Target.Digest, strconv.Itoa(pid)}, argv...)
-}
 
 // guardCmd is a process of the old launcher during the trial of a new one: FOLDER DIGEST PID ARGV...
 func (a *app) guardCmd() *cobra.Command {
