@@ -113,7 +113,7 @@ func (m *machine) film(seed uint64, cuts ...cutAt) (list []scene, came bool) {
 			if err != nil {
 				m.t.Error(err)
 			}
-			last, list = found, append(list, scene{op, found, owners})
+			last, list = found, append(list, scene{op, seed, found, owners})
 		})
 	}
 	defer func() { m.shoot = func(*durabletest.Disk) {} }()

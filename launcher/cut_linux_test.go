@@ -151,7 +151,7 @@ func (m *machine) trial(cuts ...cutAt) (done int) {
 	seed := rng.Uint64N(durabletest.Seeds)
 	defer func() {
 		if m.t.Failed() {
-			m.t.Fatalf("from operation %d, cut at %v (seed %d), -cutseed %d:\n%s", m.start.op, cuts, seed, *cutSeed, m.story())
+			m.t.Fatalf("from operation %d (seed %d), cut at %v (seed %d), -cutseed %d:\n%s", m.start.op, m.start.seed, cuts, seed, *cutSeed, m.story())
 		}
 	}()
 	defer m.lose()

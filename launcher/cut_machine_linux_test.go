@@ -99,9 +99,11 @@ func (m *machine) version(number string) journal.Version {
 	return m.list[i]
 }
 
-// scene is what there is while nothing lives: a disk after so many operations, and what the owners of the lease wrote.
+// scene is what there is while nothing lives: a disk after so many operations and a power cut with that seed, and what the
+// owners of the lease wrote.
 type scene struct {
 	op     int
+	seed   uint64
 	disk   *durabletest.Disk
 	owners []byte
 }
