@@ -79,7 +79,7 @@ func newMachine(t *testing.T, c course) *machine {
 	repository := t.TempDir()
 	m.root, m.list = publish(t, repository, c.editions...)
 	m.cfg.Product = cutProduct
-	m.cfg.Repository.URL, m.cfg.Repository.Root, m.cfg.Repository.Poll = repository, filepath.Join(dir, "root.json"), 50*time.Millisecond
+	m.cfg.Repository.URL, m.cfg.Repository.Root, m.cfg.Repository.Poll = repository, filepath.Join(dir, "root.json"), 200*time.Millisecond
 	m.cfg.Health.Interval = 2 * time.Millisecond
 	m.cfg.Probation.Time, m.cfg.Probation.MinRequests = 10*time.Millisecond, 0
 	m.cfg.Health.Timeout, m.cfg.Health.ReadyTimeout = cutLimit, cutLimit
