@@ -42,7 +42,6 @@ type Options struct {
 type Host struct {
 	o    Options
 	boot string
-	ln   net.Listener
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -50,6 +49,7 @@ type Host struct {
 	spawn sync.Mutex // held over making a process and entering it in byPID
 
 	mu      sync.Mutex
+	ln      net.Listener     // the wire; another one when somebody removed its socket
 	byPID   map[int]*Process // living processes
 	clients int              // open wire connections
 
@@ -84,21 +84,13 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open process host: %w", err)
 	}
-	if err := durable.MkdirAll(o.Disk, o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open process host: %w", err)
-	}
-	// The names in it are the ids of processes, and no business of other accounts.
-	if err := errors.Join(os.MkdirAll(o.Output, 0o750), os.Chmod(o.Output, 0o750)); err != nil {
-		return nil, fmt.Errorf("open process host: %w", err)
-	}
-	ln, err := listenWire(o.Wire)
-	if err != nil {
-		return nil, fmt.Errorf("open process host: listen for payloads at %s: %w", o.Wire, err)
-	}
-	h := &Host{o: o, boot: boot, ln: ln, byPID: make(map[int]*Process)}
+	h := &Host{o: o, boot: boot, byPID: make(map[int]*Process)}
 	h.ctx, h.stop = context.WithCancel(context.Background())
-	h.wg.Add(2)
-	go h.acceptWire()
+	if err := errors.Join(h.folders(), h.openWire()); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open process host: %w", err)
+	}
+	h.wg.Add(1)
 	go h.keepOutput()
 	return h, nil
 }
@@ -124,8 +116,10 @@ func (h *Host) Close() {
 	h.spawn.Lock() // a Start under way enters its process first, so that its watcher is waited for
 	h.stop()
 	h.spawn.Unlock()
-	_ = h.ln.Close() // only says that it was closed before
 	h.mu.Lock()
+	if h.ln != nil {
+		_ = h.ln.Close() // only says that it was closed before
+	}
 	for _, p := range h.byPID {
 		p.dropLinks()
 	}
@@ -154,6 +148,9 @@ func (h *Host) start(ctx context.Context, s Spec) (started *Process, err error) 
 		return nil, err
 	}
 	if err := canRun(s); err != nil {
+		return nil, err
+	}
+	if err := h.furnish(); err != nil {
 		return nil, err
 	}
 	secret := newToken()

@@ -40,12 +40,12 @@ type link struct {
 	wmu sync.Mutex // one line at a time
 }
 
-// acceptWire takes connections until the Host closes.
-func (h *Host) acceptWire() {
+// acceptWire takes connections until the Host closes, or listens elsewhere.
+func (h *Host) acceptWire(ln net.Listener) {
 	defer h.wg.Done()
 	for {
-		c, err := h.ln.Accept()
-		if h.ctx.Err() != nil {
+		c, err := ln.Accept()
+		if h.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			if err == nil {
 				_ = c.Close() // nothing was said on it
 			}

@@ -32,11 +32,34 @@ func listenWire(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o666); err != nil {
+	made, err := os.Lstat(path)
+	if err = errors.Join(err, os.Chmod(path, 0o666)); err != nil {
 		_ = ln.Close() // unused
 		return nil, err
 	}
-	return ln, nil
+	return &wireSocket{ln, made}, nil
+}
+
+// wireSocket knows its own file, which its path may lead past.
+type wireSocket struct {
+	*net.UnixListener
+	made os.FileInfo
+}
+
+// wireLost says that the path of the socket does not lead to it any more.
+func wireLost(ln net.Listener) bool {
+	s, ok := ln.(*wireSocket)
+	if !ok {
+		return false
+	}
+	now, err := os.Lstat(s.Addr().String())
+	return err != nil || !os.SameFile(s.made, now)
+}
+
+// Close removes its own file and no other's.
+func (s *wireSocket) Close() error {
+	s.SetUnlinkOnClose(!wireLost(s))
+	return s.UnixListener.Close()
 }
 
 // removeSocket removes a socket and nothing else, so that a wrong path in a configuration costs no file.

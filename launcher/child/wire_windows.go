@@ -42,6 +42,9 @@ func listenWire(path string) (net.Listener, error) {
 	return ln, nil
 }
 
+// wireLost is false: nobody can remove a pipe.
+func wireLost(net.Listener) bool { return false }
+
 // wireAddress is a pipe whose name belongs to the state folder, and which nobody without the launcher's rights can make
 // before it: payloads would dial him and obey.
 func wireAddress(stateDir string) string {
