@@ -129,23 +129,15 @@ func (s *service) assemble(j *journal.Journal) error {
 	return nil
 }
 
-// folders makes the state folder. Everything in it is the launcher's alone, except that a payload with an
-// account of its own must be able to walk to its program, its socket and its data.
+// folders makes the state folder, lets in who must reach something in it, and gives the payload its data.
 func (s *service) folders() error {
-	walk := os.FileMode(0o700)
-	if s.cfg.Payload.User != child.Same {
-		walk = 0o711
-	}
-	if err := durable.MkdirAll(s.disk, s.cfg.State.Dir, walk); err != nil {
-		return fmt.Errorf("make the state folder: %w", err)
+	if err := s.cfg.furnish(s.disk); err != nil {
+		return err
 	}
 	if g := s.cfg.Control.ReadGroup; g != "" { // its members must be able to walk to the operators' socket
 		if err := host.LetIn(s.cfg.State.Dir, g); err != nil {
 			s.noReaders(err)
 		}
-	}
-	if err := durable.MkdirAll(s.disk, s.cfg.Payload.Data, 0o750); err != nil {
-		return fmt.Errorf("make the payload's data folder: %w", err)
 	}
 	var err error
 	if s.user, err = child.Account(s.cfg.Payload.User, s.cfg.Product); err != nil {

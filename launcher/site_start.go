@@ -35,6 +35,9 @@ func (s *site) start(ctx context.Context, v journal.Version) (*member, error) {
 	}
 	defer release()
 	hashed := time.Since(begun)
+	if err := s.furnish(); err != nil {
+		return nil, err
+	}
 	m := &member{version: v}
 	spec, err := s.spec(m)
 	if err != nil {
@@ -108,7 +111,9 @@ func (s *site) heal() {
 // become one; anything else may pass, or is for an operator to mend.
 func (s *site) cannotStart(path string, v journal.Version, err error) error {
 	foreign := child.Foreign(err) && path == s.store.File(v)
-	err = fmt.Errorf("%w (payload.command names it)", err)
+	if path != s.store.File(v) {
+		err = fmt.Errorf("%w (payload.command names it)", err)
+	}
 	if foreign {
 		return updater.Bad(err)
 	}
