@@ -50,6 +50,9 @@ func (f *falls) looping() bool {
 	return true
 }
 
+// excuse keeps the pause of what was added last, and holds it against nobody.
+func (f *falls) excuse() { f.told++ }
+
 // watch begins to wait for m's end and to hear what it wants.
 func (s *site) watch(m *member) {
 	s.wg.Go(func() { s.await(m) })
@@ -147,6 +150,9 @@ func (s *site) care() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.falls.add(v.Digest, 0, s.cfg.Payload.RestartPause, time.Now())
+	if errors.As(err, new(unmade)) {
+		s.falls.excuse()
+	}
 	return time.Millisecond // to see how long to wait, and to let nobody else wait so long
 }
 

@@ -160,6 +160,36 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
+// A machine that makes no processes for a while is waited for: that is held against no version, however often.
+func TestNoProcessIsNoCrash(t *testing.T) {
+	program := ""
+	g := newGround(t, func(c *Config) {
+		exe := c.Payload.Command[0]
+		program = filepath.Join(c.State.Dir, "program")
+		if err := os.Symlink(exe, program); err != nil {
+			t.Fatal(err)
+		}
+		c.Payload.Command[0], c.Payload.RestartPause = program, time.Millisecond
+	})
+	one := g.release("1.0.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.must(os.Rename(program, program+".gone"))
+	g.signal(one, syscall.SIGKILL)
+	g.until("many starts in vain", func() bool { return len(g.told("alarm")) >= 2*crashLoop })
+	for _, e := range g.told("alarm") {
+		if !strings.Contains(e.Text, "cannot be started again") {
+			t.Errorf("told: %s", e.Text)
+		}
+	}
+	g.mu.Lock()
+	if len(g.orders) > 0 {
+		t.Errorf("ordered %+v", g.orders)
+	}
+	g.mu.Unlock()
+	g.must(os.Rename(program+".gone", program))
+	g.answers(one)
+}
+
 // A process is not started again before the end of the one before is in the books: it would be without its pause, and a
 // crash loop would go unseen for one life more.
 func TestEndIsBookedFirst(t *testing.T) {

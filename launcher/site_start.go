@@ -36,7 +36,7 @@ func (s *site) start(ctx context.Context, v journal.Version) (*member, error) {
 	defer release()
 	hashed := time.Since(begun)
 	if err := s.furnish(); err != nil {
-		return nil, err
+		return nil, unmade{err}
 	}
 	m := &member{version: v}
 	spec, err := s.spec(m)
@@ -117,8 +117,13 @@ func (s *site) cannotStart(path string, v journal.Version, err error) error {
 	if foreign {
 		return updater.Bad(err)
 	}
-	return err
+	return unmade{err}
 }
+
+// unmade is an error of this machine, by which there is no process: it says nothing about the version.
+type unmade struct{ error }
+
+func (u unmade) Unwrap() error { return u.error }
 
 // enter makes m the process of its version, and says whether it comes too late: Close has gone through the
 // members already.
