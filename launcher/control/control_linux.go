@@ -10,6 +10,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,14 +36,44 @@ func listen(addr, readGroup string) (net.Listener, error) {
 	if err := removeStale(addr); err != nil {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	ln, err := net.Listen("unix", addr)
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: addr, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	if err := protect(addr, readGroup); err != nil {
+	made, err := os.Lstat(addr)
+	if err = errors.Join(err, protect(addr, readGroup)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open control socket: %w", err), ln.Close())
 	}
-	return ln, nil
+	return &socket{ln, made}, nil
+}
+
+// socket knows its own file, which its path may lead past.
+type socket struct {
+	*net.UnixListener
+	made os.FileInfo
+}
+
+// Close removes its own file and no other's.
+func (s *socket) Close() error {
+	s.SetUnlinkOnClose(!lost(s))
+	return s.UnixListener.Close()
+}
+
+// lost says that the path of the socket does not lead to it any more.
+func lost(ln net.Listener) bool {
+	s, ok := ln.(*socket)
+	if !ok {
+		return false
+	}
+	now, err := os.Lstat(s.Addr().String())
+	return err != nil || !os.SameFile(s.made, now)
+}
+
+// limit bounds the next Accept.
+func limit(ln net.Listener, d time.Duration) {
+	if s, ok := ln.(*socket); ok {
+		_ = s.SetDeadline(time.Now().Add(d)) // fails only when closed; then Accept does too
+	}
 }
 
 // removeStale removes a socket and nothing else.

@@ -146,6 +146,10 @@ func consumeFirst(addr string) {
 	}
 }
 
+// lost is false and limit does nothing: nobody can remove a pipe.
+func lost(net.Listener) bool            { return false }
+func limit(net.Listener, time.Duration) {}
+
 // dial looks for the pipe of a launcher that is an administrator's, and then for that of one that is not: anybody can
 // make the latter, so an administrator does not dial it.
 func dial(ctx context.Context, addr string) (net.Conn, error) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
+	"time"
 )
 
 // Address is where the launcher of a product listens by default: control.sock in its state folder, or the
@@ -25,7 +27,9 @@ func Listen(addr, readGroup string) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Listener{ln: ln, readers: readGroup != "", places: make(chan struct{}, maxClients), done: make(chan struct{})}, nil
+	return &Listener{
+		addr: addr, group: readGroup, look: lookAgain, ln: ln, places: make(chan struct{}, maxClients), done: make(chan struct{}),
+	}, nil
 }
 
 func dialAddress(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, addr) }
@@ -36,13 +40,20 @@ const (
 	maxFollowers = 24
 )
 
+// lookAgain is how often a socket that nobody comes to is looked for: somebody may have removed it, and then the launcher
+// would seem not to run.
+const lookAgain = 10 * time.Second
+
 // Listener accepts at most 32 connections at a time; the others wait in the kernel's queue.
 type Listener struct {
-	ln      net.Listener
-	readers bool // others than administrators may read
-	places  chan struct{}
-	done    chan struct{}
-	once    sync.Once
+	addr, group string // others than administrators may read if there is a group
+	look        time.Duration
+	places      chan struct{}
+	done        chan struct{}
+	once        sync.Once
+
+	mu sync.Mutex
+	ln net.Listener
 }
 
 // passing is an error of accept that may be gone with the next try: no descriptors, no kernel objects, a client that
@@ -61,7 +72,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	case <-l.done:
 		return nil, net.ErrClosed
 	}
-	c, err := l.ln.Accept()
+	c, err := l.accept()
 	if err != nil {
 		<-l.places
 		if !errors.Is(err, net.ErrClosed) {
@@ -73,18 +84,54 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		who = caller{name: "unknown peer: " + err.Error()}
 	}
-	who.reader = who.admin || l.readers && err == nil
+	who.reader = who.admin || l.group != "" && err == nil
 	return &client{Conn: c, caller: who, leave: sync.OnceFunc(func() { <-l.places })}, nil
+}
+
+func (l *Listener) accept() (net.Conn, error) {
+	for {
+		ln := l.current()
+		limit(ln, l.look)
+		c, err := ln.Accept()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return c, err
+		}
+		l.restore()
+	}
+}
+
+func (l *Listener) current() net.Listener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ln
+}
+
+// restore makes the socket again if its path does not lead to it any more. An error leaves that to the next look.
+func (l *Listener) restore() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.done:
+		return
+	default:
+	}
+	if !lost(l.ln) {
+		return
+	}
+	if ln, err := listen(l.addr, l.group); err == nil {
+		_ = l.ln.Close() // nobody could reach it
+		l.ln = ln
+	}
 }
 
 // Close ends Accept and removes the socket.
 func (l *Listener) Close() error {
 	l.once.Do(func() { close(l.done) })
-	return l.ln.Close()
+	return l.current().Close()
 }
 
 // Addr is where clients connect.
-func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+func (l *Listener) Addr() net.Addr { return l.current().Addr() }
 
 // caller is who is at the other end of a connection.
 type caller struct {
