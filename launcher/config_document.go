@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -37,6 +38,11 @@ const maxFaults = 20
 // parseDocument refuses what is not TOML. go-toml finds syntax errors and keys given twice; its parser
 // tells where each value stands, which the decoder does not.
 func parseDocument(file string, data []byte) (*document, error) {
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")) // a mark of UTF-8, which editors of Windows put there
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		d := &document{file: file, faults: []fault{{text: "the file is UTF-16", advice: "save it as UTF-8"}}}
+		return nil, d.err()
+	}
 	d := &document{file: file, data: data, spans: map[string]span{}}
 	if err := toml.Unmarshal(data, &d.values); err != nil {
 		var de *toml.DecodeError

@@ -198,6 +198,18 @@ func TestConfigHash(t *testing.T) {
 	}
 }
 
+// What editors of Windows put before the text is read over, or named.
+func TestConfigEncodings(t *testing.T) {
+	if c, err := parseConfig(conf, []byte("\xef\xbb\xbf"+strings.ReplaceAll(smallest, "\n", "\r\n")), false); err != nil || c.Product != "acme" {
+		t.Errorf("%q, %v", c.Product, err)
+	}
+	for _, mark := range []string{"\xff\xfe", "\xfe\xff"} {
+		if _, err := parseConfig(conf, []byte(mark+"p\x00"), false); err == nil || !strings.Contains(err.Error(), "save it as UTF-8") {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
 func TestConfigBadInput(t *testing.T) {
 	for _, tc := range append(badConfigs, badHere...) {
 		t.Run(tc.name, func(t *testing.T) {
