@@ -85,12 +85,15 @@ func (m *member) usual() (last wire.Stats) {
 // health says whether the version that serves is well, and what is wrong if it is not.
 func (s *site) health() (control.Health, string) {
 	s.mu.Lock()
-	v := s.serving
+	v, f := s.serving, s.falls
 	s.mu.Unlock()
 	if v.Digest == "" {
 		return control.Unhealthy, "no version is installed yet"
 	}
 	m := s.living(v)
+	if m == nil && f.vain != nil && f.digest == v.Digest {
+		return control.Unhealthy, fmt.Sprintf("%s does not run: %s, and cannot be started again: %v", v.Number, s.Evidence(v).Exit, f.vain)
+	}
 	if m == nil {
 		return control.Unhealthy, fmt.Sprintf("%s does not run: %s", v.Number, s.Evidence(v).Exit)
 	}

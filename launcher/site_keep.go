@@ -26,6 +26,7 @@ type falls struct {
 	digest string
 	row    int
 	told   int       // the row at which payload.crash_loop was asked last
+	vain   error     // of the last start, which made no process
 	due    time.Time // when the next process may be started
 }
 
@@ -35,7 +36,7 @@ func (f *falls) add(digest string, lived, first time.Duration, now time.Time) {
 		*f = falls{digest: digest}
 	}
 	f.row++
-	f.due = now
+	f.due, f.vain = now, nil
 	if f.row > 1 {
 		f.due = now.Add(min(first<<min(f.row-2, 20), lastPause))
 	}
@@ -150,6 +151,7 @@ func (s *site) care() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.falls.add(v.Digest, 0, s.cfg.Payload.RestartPause, time.Now())
+	s.falls.vain = err
 	if errors.As(err, new(unmade)) {
 		s.falls.excuse()
 	}

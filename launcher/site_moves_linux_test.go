@@ -186,6 +186,9 @@ func TestNoProcessIsNoCrash(t *testing.T) {
 		t.Errorf("ordered %+v", g.orders)
 	}
 	g.mu.Unlock()
+	if _, trouble := g.health(); !strings.Contains(trouble, "signal: killed") || !strings.Contains(trouble, "no such file") {
+		t.Errorf("status says: %s", trouble)
+	}
 	g.must(os.Rename(program+".gone", program))
 	g.answers(one)
 }
