@@ -232,6 +232,28 @@ func TestStaleRestart(t *testing.T) {
 	}
 }
 
+// The engine goes on while the keeper starts a process: nobody else would end what is not in the books yet.
+func TestStartThatIsCutOff(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	ctx, cancel := context.WithCancel(t.Context())
+	emit := g.emit
+	g.emit = func(e updater.Event) {
+		if emit(e); e.Kind == "start" {
+			cancel()
+		}
+	}
+	if m, err := g.start(ctx, two); !errors.Is(err, context.Canceled) || m != nil {
+		t.Errorf("%v, %v", m, err)
+	}
+	g.until("its end", func() bool { return g.pid(two) == 0 && len(g.Running()) == 1 })
+	if told := g.told("exit"); len(told) > 0 {
+		t.Errorf("told as a crash: %+v", told)
+	}
+	g.answers(one)
+}
+
 // An exchange that fails starts the old version again, and who connected meanwhile is answered by it.
 func TestExchangeGoesBack(t *testing.T) {
 	for _, mode := range []string{"handoff", "proxy"} {

@@ -60,6 +60,9 @@ func (s *site) start(ctx context.Context, v journal.Version) (*member, error) {
 		m.proc.Kill()
 	}
 	s.watch(m)
+	if ctx.Err() != nil { // who wanted it has gone on, and may have ended all of v before this was in the books
+		return nil, errors.Join(context.Cause(ctx), s.abort(m))
+	}
 	return m, nil
 }
 
