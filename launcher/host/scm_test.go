@@ -407,9 +407,9 @@ func TestAwaken(t *testing.T) {
 		f := newFakeSCM()
 		e := certainly(t, f)
 		s := f.services["acme-agent"]
-		s.status = serviceStatus{State: stateStopped, Win32: errNeverStarted}
+		never := serviceStatus{State: stateStopped, Win32: errNeverStarted}
+		s.script = append(slices.Repeat([]serviceStatus{never}, int(2*time.Minute/lookEvery)), serviceStatus{State: "starting"})
 		begun := time.Now()
-		time.AfterFunc(2*time.Minute, func() { s.script = []serviceStatus{{State: "starting"}} })
 		if err := e.awaken(t.Context()); err != nil || time.Since(begun) < 2*time.Minute {
 			t.Errorf("after %s: %v", time.Since(begun), err)
 		}
