@@ -124,7 +124,7 @@ func tests(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"test", "-count=1", "-timeout=20m"}
+	args := []string{"test", "-count=1", "-timeout=30m"}
 	for name := range strings.FieldsSeq(string(list)) {
 		if !strings.HasSuffix(name, "/e2e") {
 			args = append(args, name)
