@@ -232,6 +232,30 @@ func TestStaleRestart(t *testing.T) {
 	}
 }
 
+// An engine that begins again says what serves while the spare is taking over: the engine's word is the last.
+func TestServeDuringATakeOver(t *testing.T) {
+	g := newGround(t, nil)
+	one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.must(g.Warm(t.Context(), two))
+	g.traffic.Lock()
+	served := make(chan error)
+	go func() { served <- g.Serve(t.Context(), two) }()
+	for range 50 { // there is time for a mistake
+		if g.isServing(two) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	g.promote(one) // the end of a take-over
+	g.traffic.Unlock()
+	g.must(<-served)
+	g.answers(two)
+	if !g.isServing(two) {
+		t.Errorf("%s serves", g.served().Number)
+	}
+}
+
 // The engine goes on while the keeper starts a process: nobody else would end what is not in the books yet.
 func TestStartThatIsCutOff(t *testing.T) {
 	g := newGround(t, nil)

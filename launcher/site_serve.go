@@ -16,9 +16,11 @@ import (
 // keeper's affair from here on.
 func (s *site) Serve(ctx context.Context, v journal.Version) error {
 	defer s.decide()()
+	s.traffic.Lock() // a spare that is just taking over is no answer to this
 	s.mu.Lock()
 	s.serving, s.spare = v, journal.Version{}
 	s.mu.Unlock()
+	s.traffic.Unlock()
 	return s.bring(ctx, v)
 }
 
