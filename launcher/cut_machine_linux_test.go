@@ -200,7 +200,7 @@ func (l *life) live() (wasCut bool) {
 		case <-l.cut:
 			return true
 		case <-limit:
-			l.m.t.Error("the update never came to its end")
+			l.m.t.Errorf("the update never came to its end: %v", l.unrest())
 			return false
 		case <-l.ended:
 			select {
@@ -211,22 +211,22 @@ func (l *life) live() (wasCut bool) {
 			}
 		case <-time.After(2 * time.Millisecond):
 		}
-		if l.atRest() {
+		if l.unrest() == nil {
 			return false
 		}
 	}
 }
 
-// atRest says whether the course has come to its end, after giving the order that it begins with.
-func (l *life) atRest() bool {
+// unrest says why the course has not come to its end yet, after giving the order that it begins with.
+func (l *life) unrest() error {
 	select {
 	case <-l.up:
 	default:
-		return false
+		return errors.New("the launcher does not run")
 	}
 	st := l.engine.Status().State
 	if st.Phase != journal.Idle || len(st.Good) == 0 {
-		return false
+		return fmt.Errorf("the engine is %s, good are %v", st.Phase, st.Good)
 	}
 	if l.m.rollback && st.Good[0].Number == l.m.good[0] && l.ordered.CompareAndSwap(false, true) {
 		go func() { // the answer of a launcher that dies does not come, and that of an engine which panics is an error
@@ -234,17 +234,24 @@ func (l *life) atRest() bool {
 			l.ordered.Store(err == nil)
 		}()
 	}
-	if st.Good[0].Number != l.m.ends || !l.m.over(st) || len(l.site.Running()) != 1 {
-		return false
+	if st.Good[0].Number != l.m.ends || !l.m.over(st) {
+		return fmt.Errorf("the engine is at rest with %+v", st)
 	}
-	p := l.site.living(st.Good[0])
-	if !l.site.accepts(p) || p.proc.Fence() == 0 {
-		return false
+	p, running := l.site.living(st.Good[0]), l.site.Running()
+	if !l.site.accepts(p) || len(running) != 1 {
+		return fmt.Errorf("%v run, and that %s accepts is %v", running, l.m.ends, l.site.accepts(p))
 	}
-	look := l.disk.Kill()
-	saved, _, err := journal.Read(look, l.cfg.stateFile("journal"))
-	records, rerr := look.ReadDir(l.cfg.stateFile("run"))
-	return errors.Join(err, rerr) == nil && saved.Phase == journal.Idle && saved.Good[0] == st.Good[0] && l.m.over(saved) && len(records) == 1
+	if p.proc.Fence() == 0 {
+		return fmt.Errorf("%s, pid %d, has no lease; that it waits for it is %v", l.m.ends, p.proc.PID(), p.is(func(m *member) bool { return m.wanting }))
+	}
+	l.site.starting.Lock() // a start that came too late is just being undone
+	defer l.site.starting.Unlock()
+	saved, _, err := journal.Read(l.disk.Crash(0), l.cfg.stateFile("journal")) // an engine that panics has not synced its last word
+	records, rerr := l.disk.Kill().ReadDir(l.cfg.stateFile("run"))
+	if errors.Join(err, rerr) != nil || saved.Phase != journal.Idle || saved.Good[0] != st.Good[0] || !l.m.over(saved) || len(records) != 1 {
+		return fmt.Errorf("on the disk are %+v, %w, and the records %v, %w", saved, err, records, rerr)
+	}
+	return nil
 }
 
 // die is SIGKILL: nothing of this launcher reaches the disk or a payload any more.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -90,6 +92,26 @@ func TestLeaseAfterAPark(t *testing.T) {
 	m := g.living(one)
 	g.promote(g.release("1.1.0", ""))
 	g.must(m.proc.Park(t.Context()))
+	g.until("it wants the lease again", func() bool { return m.is(func(m *member) bool { return m.wanting }) })
+	g.must(g.Switch(t.Context(), one))
+	g.owned(2)
+}
+
+// So does one that was parked when nobody waited for its answer any more: an order came that ended the switch.
+func TestLeaseAfterAParkThatNobodyHeard(t *testing.T) {
+	g := newGround(t, nil)
+	one := g.release("1.0.0", "")
+	g.must(g.Serve(t.Context(), one))
+	g.owned(1)
+	m := g.living(one)
+	g.promote(g.release("1.1.0", ""))
+	g.signal(one, syscall.SIGSTOP)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := m.proc.Park(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("a stopped process is parked: %v", err)
+	}
+	g.signal(one, syscall.SIGCONT)
 	g.until("it wants the lease again", func() bool { return m.is(func(m *member) bool { return m.wanting }) })
 	g.must(g.Switch(t.Context(), one))
 	g.owned(2)

@@ -31,12 +31,13 @@ func (h *Holding) Release() {
 	defer h.lease.mu.Unlock()
 	delete(h.lease.holders, h)
 	h.lease.signal()
+	h.lease.ask()
 }
 
 // lease is the part of the exclusive lease that lives in this process.
 type lease struct {
-	alone bool   // without a launcher everything is granted
-	want  func() // tells the launcher
+	alone bool               // without a launcher everything is granted
+	want  func(fence uint64) // tells the launcher, with that of the last grant
 
 	mu      sync.Mutex
 	granted bool
@@ -47,7 +48,7 @@ type lease struct {
 	change  chan struct{}
 }
 
-func newLease(alone bool, want func()) *lease {
+func newLease(alone bool, want func(fence uint64)) *lease {
 	return &lease{alone: alone, want: want, holders: make(map[*Holding]struct{}), change: make(chan struct{})}
 }
 
@@ -59,8 +60,8 @@ func (l *lease) acquire(ctx context.Context) (*Holding, error) {
 	}
 	l.waiting++
 	defer func() { l.waiting-- }()
-	if l.waiting == 1 && !l.granted && !l.over {
-		go l.want()
+	if l.waiting == 1 {
+		l.ask()
 	}
 	for !l.granted && !l.over {
 		if err := l.wait(ctx); err != nil {
@@ -115,7 +116,8 @@ func (l *lease) grant(fence uint64) error {
 	return nil
 }
 
-// end tells the holders to stop and returns at once.
+// end tells the holders to stop and returns at once. Who waits still, since a grant that was as short as this never
+// reached him, asks for the next one.
 func (l *lease) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,6 +125,7 @@ func (l *lease) end() {
 	for h := range l.holders {
 		h.cancel()
 	}
+	l.ask()
 }
 
 // yield ends the lease and returns when all work has stopped.
@@ -137,9 +140,6 @@ func (l *lease) yield(limit time.Duration) error {
 			return fmt.Errorf("%d holders of the lease have not released it", len(l.holders))
 		}
 	}
-	if l.waiting > 0 {
-		go l.want()
-	}
 	return nil
 }
 
@@ -152,10 +152,20 @@ func (l *lease) close() {
 	l.signal()
 }
 
-func (l *lease) wanted() bool {
+// ask tells the launcher that somebody waits, if a grant could be taken now; l.mu is held.
+func (l *lease) ask() {
+	if l.lacking() {
+		go l.want(l.fence)
+	}
+}
+
+func (l *lease) lacking() bool { return l.waiting > 0 && !l.granted && !l.over && len(l.holders) == 0 }
+
+// wanted says whether somebody waits, and the fence of the last grant.
+func (l *lease) wanted() (fence uint64, waits bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.waiting > 0 && !l.granted
+	return l.fence, l.lacking()
 }
 
 // held is the fence of the lease that this process holds, 0 if none. Work of one that has ended may still be stopping,

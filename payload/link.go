@@ -101,8 +101,8 @@ func (l *link) attach(conn net.Conn) {
 // resend tells a launcher that has just come all that it has to know.
 func (l *link) resend() {
 	l.p.maybeReady()
-	if l.p.lease.wanted() {
-		_ = l.send(wire.Message{Kind: wire.Want}) // a lost wire shows in read
+	if fence, waits := l.p.lease.wanted(); waits {
+		l.p.want(fence)
 	}
 	if b := l.p.busy.current(); b != nil {
 		_ = l.send(wire.Message{Kind: wire.Hold, Busy: b})

@@ -89,9 +89,14 @@ func newProgram(env environment, err error) *program {
 		p.leaving.Store(true)
 	}
 	p.link = newLink(p)
-	p.lease = newLease(env.wire == "", func() { _ = p.link.send(wire.Message{Kind: wire.Want}) }) // sent again when the wire is back
+	p.lease = newLease(env.wire == "", p.want)
 	p.busy = newBusy(func(b *wire.Busy) { _ = p.link.send(wire.Message{Kind: wire.Hold, Busy: b}) })
 	return p
+}
+
+// want tells the launcher that the program waits for the lease.
+func (p *program) want(fence uint64) {
+	_ = p.link.send(wire.Message{Kind: wire.Want, Fence: fence}) // sent again when the wire is back
 }
 
 // obey does what an order says and returns once it is true.

@@ -38,12 +38,12 @@ type Kind string
 
 const (
 	// Payload to launcher.
-	Hello Kind = "hello" // Token, PID, Protocol: first message on every connection
+	Hello Kind = "hello" // Token, PID, Protocol, Fence: first message on every connection
 	Ready Kind = "ready" // Health: the program can serve; sent again after a reconnection
 	Ack   Kind = "ack"   // ID, Error: the order with that ID is done, or failed with Error
 	Count Kind = "count" // Stats: totals since the process began
 	Hold  Kind = "hold"  // Busy: please do not switch now (nil Busy clears it)
-	Want  Kind = "want"  // the program waits for the lease
+	Want  Kind = "want"  // Fence: the program waits for the lease, the last of which had that number, if any
 	// Launcher to payload.
 	Welcome Kind = "welcome" // the token was accepted
 	Accept  Kind = "accept"  // ID: take new connections (un-park); acknowledged when the accept loop runs

@@ -227,6 +227,7 @@ func (l *link) hear(m wire.Message) error {
 			l.files = files // closed with the connection
 		}
 	case wire.Want:
+		p.ended(m.Fence)
 		select {
 		case p.wants <- struct{}{}:
 		default: // one is waiting to be seen already

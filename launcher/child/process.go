@@ -220,6 +220,15 @@ func (p *Process) Fence() uint64 {
 	return p.fence
 }
 
+// ended takes in that the grant with this fence is over: nobody may have heard the answer to the order that ended it.
+func (p *Process) ended(fence uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if fence == p.fence {
+		p.fence = 0
+	}
+}
+
 func (p *Process) setFence(fence uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
