@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/turnstone-go/turnstone/internal/sockfile"
 	"github.com/turnstone-go/turnstone/internal/wire"
 )
 
@@ -25,56 +26,13 @@ func listenWire(path string) (net.Listener, error) {
 	if err := checkWire(path); err != nil {
 		return nil, err
 	}
-	if err := removeSocket(path); err != nil {
-		return nil, err
-	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	made, err := os.Lstat(path)
-	if err = errors.Join(err, os.Chmod(path, 0o666)); err != nil {
-		_ = ln.Close() // unused
-		return nil, err
-	}
-	return &wireSocket{ln, made}, nil
-}
-
-// wireSocket knows its own file, which its path may lead past.
-type wireSocket struct {
-	*net.UnixListener
-	made os.FileInfo
+	return sockfile.Listen(path, func() error { return os.Chmod(path, 0o666) })
 }
 
 // wireLost says that the path of the socket does not lead to it any more.
 func wireLost(ln net.Listener) bool {
-	s, ok := ln.(*wireSocket)
-	if !ok {
-		return false
-	}
-	now, err := os.Lstat(s.Addr().String())
-	return err != nil || !os.SameFile(s.made, now)
-}
-
-// Close removes its own file and no other's.
-func (s *wireSocket) Close() error {
-	s.SetUnlinkOnClose(!wireLost(s))
-	return s.UnixListener.Close()
-}
-
-// removeSocket removes a socket and nothing else, so that a wrong path in a configuration costs no file.
-func removeSocket(path string) error {
-	fi, err := os.Lstat(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if fi.Mode()&os.ModeSocket == 0 {
-		return errors.New(path + " exists and is not a socket; remove it or choose another path")
-	}
-	return os.Remove(path)
+	s, ok := ln.(*sockfile.Listener)
+	return ok && s.Lost()
 }
 
 // peerPID is the process that connected, as the kernel noted it.
@@ -183,7 +141,7 @@ func relistenNotify(path string) (net.PacketConn, error) {
 	if err := unix.Stat(path, &st); err == nil {
 		u = &User{UID: st.Uid, GID: st.Gid}
 	}
-	if err := removeSocket(path); err != nil {
+	if err := sockfile.Remove(path); err != nil {
 		return nil, err
 	}
 	return listenNotify(path, u)
@@ -191,7 +149,7 @@ func relistenNotify(path string) (net.PacketConn, error) {
 
 func removeNotify(path string) {
 	if strings.HasSuffix(path, ".n") {
-		_ = removeSocket(path) // a socket left behind is in nobody's way
+		_ = sockfile.Remove(path) // a socket left behind is in nobody's way
 	}
 }
 

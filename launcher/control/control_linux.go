@@ -2,9 +2,7 @@ package control
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"os/user"
@@ -13,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/turnstone-go/turnstone/internal/sockfile"
 )
 
 // maxPath is what fits into sockaddr_un with its final zero byte, unix(7).
@@ -33,62 +33,24 @@ func listen(addr, readGroup string) (net.Listener, error) {
 	if err := checkAddress(addr); err != nil {
 		return nil, fmt.Errorf("open control socket %s: %w", addr, err)
 	}
-	if err := removeStale(addr); err != nil {
-		return nil, fmt.Errorf("open control socket: %w", err)
-	}
-	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: addr, Net: "unix"})
+	ln, err := sockfile.Listen(addr, func() error { return protect(addr, readGroup) })
 	if err != nil {
 		return nil, fmt.Errorf("open control socket: %w", err)
 	}
-	made, err := os.Lstat(addr)
-	if err = errors.Join(err, protect(addr, readGroup)); err != nil {
-		return nil, errors.Join(fmt.Errorf("open control socket: %w", err), ln.Close())
-	}
-	return &socket{ln, made}, nil
-}
-
-// socket knows its own file, which its path may lead past.
-type socket struct {
-	*net.UnixListener
-	made os.FileInfo
-}
-
-// Close removes its own file and no other's.
-func (s *socket) Close() error {
-	s.SetUnlinkOnClose(!lost(s))
-	return s.UnixListener.Close()
+	return ln, nil
 }
 
 // lost says that the path of the socket does not lead to it any more.
 func lost(ln net.Listener) bool {
-	s, ok := ln.(*socket)
-	if !ok {
-		return false
-	}
-	now, err := os.Lstat(s.Addr().String())
-	return err != nil || !os.SameFile(s.made, now)
+	s, ok := ln.(*sockfile.Listener)
+	return ok && s.Lost()
 }
 
 // limit bounds the next Accept.
 func limit(ln net.Listener, d time.Duration) {
-	if s, ok := ln.(*socket); ok {
+	if s, ok := ln.(*sockfile.Listener); ok {
 		_ = s.SetDeadline(time.Now().Add(d)) // fails only when closed; then Accept does too
 	}
-}
-
-// removeStale removes a socket and nothing else.
-func removeStale(addr string) error {
-	st, err := os.Lstat(addr)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if st.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is there and is not a socket: move it away, or name another path in [control] socket", addr)
-	}
-	return os.Remove(addr)
 }
 
 // protect sets who may connect. The kernel lets connect whoever may write to the file, unix(7). Between
