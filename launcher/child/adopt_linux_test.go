@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +164,24 @@ func TestAdoptionOfAnSDKProgram(t *testing.T) {
 	}
 }
 
+// threadOf waits for a process to have a second thread, and returns its number, which comes from those of processes.
+func threadOf(t *testing.T, pid int) int {
+	t.Helper()
+	for end := soon(t); end.Err() == nil; time.Sleep(time.Millisecond) {
+		threads, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, th := range threads {
+			if n, err := strconv.Atoi(th.Name()); err == nil && n != pid {
+				return n
+			}
+		}
+	}
+	t.Fatal("it has one thread")
+	return 0
+}
+
 func TestAStalePidIsNeverTouched(t *testing.T) {
 	h := open(t, options(t))
 	bystander := exec.Command("/proc/self/exe")
@@ -188,6 +207,9 @@ func TestAStalePidIsNeverTouched(t *testing.T) {
 	dead := h.describe(program(t, Plain, "silent", ""), newToken())
 	dead.PID, dead.Start = 1<<22-1, 1
 	write(t, dead)
+	thread := h.describe(program(t, Plain, "silent", ""), newToken())
+	thread.PID, thread.Start = threadOf(t, st.pid), st.start
+	write(t, thread)
 	ps, err := h.Adopt(soon(t))
 	if err != nil || len(ps) != 0 {
 		t.Errorf("adopted %v, %v", ps, err)

@@ -161,10 +161,11 @@ func newHandle(pid, pidfd int) (*handle, error) {
 // The start time is read after the pidfd is open: if it matches and the pidfd has not ended, they are one.
 func openProcess(pid int, start uint64) (*handle, error) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
-		return nil, nil // dead, or the number of a mere thread
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+		return nil, nil // dead, or the number of a mere thread by now: EINVAL before Linux 6.15, ENOENT since
+	default:
 		return nil, os.NewSyscallError("pidfd_open", err)
 	}
 	hd, err := newHandle(pid, pidfd)

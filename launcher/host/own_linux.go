@@ -109,13 +109,13 @@ func openProgram(pid int, file string) (*Other, error) {
 
 func openPID(pid int) (*Other, error) {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.EINVAL) {
-		return nil, nil
+	switch {
+	case err == nil:
+		return &Other{other{fd}}, nil
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+		return nil, nil // dead, or the number of a mere thread by now: EINVAL before Linux 6.15, ENOENT since
 	}
-	if err != nil {
-		return nil, os.NewSyscallError("pidfd_open", err)
-	}
-	return &Other{other{fd}}, nil
+	return nil, os.NewSyscallError("pidfd_open", err)
 }
 
 func (o other) ended(within time.Duration) bool {
