@@ -61,18 +61,21 @@ func (k cutKind) String() string { return [...]string{"power", "launcher", "engi
 // errCut is what an engine panics with.
 var errCut = errors.New("cut")
 
-// panics makes an engine panic at each of these cuts. It returns how many are to come.
-func panics(d *durabletest.Disk, cuts []cutAt) (left func() int) {
+// panics makes an engine panic at each of these cuts, and the next one only when it has been begun again: what a panic
+// still undoes on its way is no recovery. It returns how many are to come.
+func (m *machine) panics(cuts []cutAt) (left func() int) {
 	var mu sync.Mutex
 	cuts = slices.Clone(cuts)
-	d.Fail(func(durabletest.Op) error {
+	m.falling.Store(false)
+	m.disk.Fail(func(durabletest.Op) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if len(cuts) == 0 || !inEngine() {
+		if len(cuts) == 0 || m.falling.Load() || !inEngine() {
 			return nil
 		}
 		if cuts[0].op--; cuts[0].op < 0 {
 			cuts = cuts[1:]
+			m.falling.Store(true)
 			panic(errCut)
 		}
 		return nil
@@ -159,7 +162,7 @@ func (m *machine) trial(cuts ...cutAt) (done int) {
 	m.begin()
 	for i, c := range cuts {
 		if c.kind == engine {
-			left := panics(m.disk, cuts[i:])
+			left := m.panics(cuts[i:])
 			m.settle()
 			return len(cuts) - left()
 		}

@@ -46,6 +46,8 @@ type machine struct {
 	disk   *durabletest.Disk
 	client http.Client
 
+	falling atomic.Bool // an engine panics, and has not come to its end
+
 	mu  sync.Mutex
 	log []string
 }
@@ -186,6 +188,7 @@ func (m *machine) launch() *life {
 				m.t.Errorf("the engine ended: %v", err)
 				return
 			}
+			m.falling.Store(false)
 			m.shoot(l.disk)
 		}
 	}()
@@ -248,8 +251,13 @@ func (l *life) unrest() error {
 	defer l.site.starting.Unlock()
 	saved, _, err := journal.Read(l.disk.Crash(0), l.cfg.stateFile("journal")) // an engine that panics has not synced its last word
 	records, rerr := l.disk.Kill().ReadDir(l.cfg.stateFile("run"))
-	if errors.Join(err, rerr) != nil || saved.Phase != journal.Idle || saved.Good[0] != st.Good[0] || !l.m.over(saved) || len(records) != 1 {
-		return fmt.Errorf("on the disk are %+v, %w, and the records %v, %w", saved, err, records, rerr)
+	switch {
+	case errors.Join(err, rerr) != nil:
+		return errors.Join(err, rerr)
+	case saved.Phase != journal.Idle || saved.Good[0] != st.Good[0] || !l.m.over(saved):
+		return fmt.Errorf("the journal says %+v", saved)
+	case len(records) != 1:
+		return fmt.Errorf("the records of processes are %v", records)
 	}
 	return nil
 }
