@@ -26,7 +26,7 @@ func takenBack(t *testing.T, s *stage.Stage, outcome updater.Outcome, in journal
 	if st.Active.Number != "1.0.0" || len(st.Quarantine)+len(st.Held) != 0 {
 		t.Errorf("active %v, quarantine %v, held %v; want 1.0.0 and no mark", st.Active, st.Quarantine, st.Held)
 	}
-	e := last(t, s)
+	e := last(t, s, "1.1.0")
 	if e.To != "1.1.0" || e.Outcome != outcome || e.Verdict != journal.Yanked || e.Failed != in || !strings.Contains(e.Reason, "leaks memory") {
 		t.Errorf("history: %s %s, verdict %s in %s: %s", e.To, e.Outcome, e.Verdict, e.Failed, e.Reason)
 	}

@@ -135,7 +135,7 @@ func TestClockJumps(t *testing.T) {
 			if took < left-500*time.Millisecond || took > 5*time.Second+slack {
 				t.Errorf("the clock jumped by %s with %s left, and %s was committed after %s", c.jump, left, c.version, took)
 			}
-			e := last(t, s)
+			e := last(t, s, c.version)
 			if e.To != c.version || e.Outcome != updater.Committed {
 				t.Errorf("history says %s %s", e.To, e.Outcome)
 			}

@@ -300,14 +300,18 @@ func (o *ordered) ends(t *testing.T, code int) string {
 	return o.out
 }
 
-// last is the newest entry of the history.
-func last(t *testing.T, s *stage.Stage) control.Record {
+// last is the newest entry of the history, of the update to that version: it is written a moment after the journal says
+// that the update has come to its end.
+func last(t *testing.T, s *stage.Stage, to string) (e control.Record) {
 	t.Helper()
-	entries, err := s.Client().History(t.Context(), 1)
-	if err != nil || len(entries) == 0 {
-		t.Fatalf("history: %v, %d entries", err, len(entries))
-	}
-	return entries[0]
+	eventually(t, "the history ends with "+to, func() bool {
+		entries, err := s.Client().History(t.Context(), 1)
+		if err == nil && len(entries) > 0 {
+			e = entries[0]
+		}
+		return e.To == to
+	})
+	return e
 }
 
 // tree is a digest of every name and byte below a folder.

@@ -94,7 +94,7 @@ func TestHookThatFails(t *testing.T) {
 			if st := status(t, s); st.Active.Number != "1.0.0" || len(st.Quarantine) > 0 {
 				t.Errorf("active %v, quarantine %v", st.Active, st.Quarantine)
 			}
-			if e := last(t, s); e.Verdict != journal.World || e.Failed != journal.Warming {
+			if e := last(t, s, "1.1.0"); e.Verdict != journal.World || e.Failed != journal.Warming {
 				t.Errorf("history says %s in %s", e.Verdict, e.Failed)
 			}
 		})

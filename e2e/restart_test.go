@@ -58,7 +58,7 @@ func TestProbationSurvivesStop(t *testing.T) {
 	if took := time.Since(begun); took < left-500*time.Millisecond {
 		t.Errorf("committed after %s, %s were left", took, left)
 	}
-	if e := last(t, s); e.To != "1.1.0" || e.Outcome != "committed" {
+	if e := last(t, s, "1.1.0"); e.To != "1.1.0" || e.Outcome != "committed" {
 		t.Errorf("history says %s %s", e.To, e.Outcome)
 	}
 }

@@ -54,7 +54,7 @@ func TestStartLongerThanProbation(t *testing.T) {
 	r := underLoad(t, s, some, func(*load.Load) { operator(t, s, 0, "update", "--now", "--follow") })
 	nothingLost(t, r)
 	serving(t, s, "1.1.0")
-	if e := last(t, s); e.Outcome != updater.Committed || e.Millis[journal.Warming] < 1500 || e.Millis[journal.Probation] < 300 {
+	if e := last(t, s, "1.1.0"); e.Outcome != updater.Committed || e.Millis[journal.Warming] < 1500 || e.Millis[journal.Probation] < 300 {
 		t.Errorf("history says %+v, want 1.5 s to start and then 300 ms of probation", e)
 	}
 }
