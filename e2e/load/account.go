@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
@@ -95,6 +96,7 @@ type book struct {
 	nameless int
 	worst    time.Duration
 	pace     pace
+	halfOpen time.Duration // how long before its end a wait in vain was lost; 0 is not at all
 }
 
 func newBook() book {
@@ -168,7 +170,11 @@ func (b *book) lost(class Class, k kind, opened time.Time, err error) {
 		k = refused
 	}
 	now := time.Now()
-	b.losses = append(b.losses, loss{class, k, opened, now, fmt.Sprintf("%s %s %s: %v", now.Format("15:04:05.000"), class, k, err)})
+	at := now
+	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
+		at = now.Add(-b.halfOpen)
+	}
+	b.losses = append(b.losses, loss{class, k, opened, at, fmt.Sprintf("%s %s %s: %v", now.Format("15:04:05.000"), class, k, err)})
 }
 
 // ended notes that the server ended an upgraded connection. One that it ended with a goodbye lost nothing.

@@ -40,6 +40,7 @@ type Options struct {
 	Path     string        // what an ordinary request asks for; "" is /
 	Upgrade  string        // what a Stream asks for; "" is /upgrade
 	NoSlow   bool          // the service has no /slow?ms=N, so ask for nothing slow
+	HalfOpen bool          // connections of a process that died may stay open, as under Wine: who waits in vain met that when he asked
 }
 
 // Load is running load; Stop ends it.
@@ -61,6 +62,9 @@ func Start(o Options) *Load {
 	o.Upgrade = cmp.Or(o.Upgrade, "/upgrade")
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &Load{opts: o, stop: cancel, begun: time.Now(), book: newBook()}
+	if o.HalfOpen {
+		l.book.halfOpen = o.Patience
+	}
 	run := map[Class]func(context.Context, *worker){
 		KeepAlive: keepAlive, Fresh: keepAlive, Quiet: keepAlive, Idler: keepAlive, H2: http2, Stream: stream,
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -182,6 +183,28 @@ func TestCrashExcusesWhatWasOpen(t *testing.T) {
 	got := []int{r.CutByCrash, r.Refused, r.Failed, r.Retryable, r.StreamsCut}
 	if want := []int{3, 1, 1, 2, 0}; !reflect.DeepEqual(got, want) {
 		t.Errorf("cut by crash, refused, failed, retryable, streams cut: %v, want %v", got, want)
+	}
+}
+
+// Where connections of a dead process may stay open, who asked when it died and waited in vain lost nothing to anybody
+// else; elsewhere, and at any other time, he did.
+func TestCrashExcusesWhoWaitedInVain(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		halfOpen bool
+		ago      time.Duration // from the crash until the wait is over
+		want     int
+	}{{true, 20 * time.Second, 1}, {false, 20 * time.Second, 0}, {true, 15 * time.Second, 0}, {true, 25 * time.Second, 0}} {
+		l := &Load{begun: time.Now(), book: newBook()}
+		if tc.halfOpen {
+			l.book.halfOpen = 20 * time.Second
+		}
+		crash := time.Now().Add(-tc.ago)
+		l.book.lost(KeepAlive, failed, crash.Add(-time.Second), fmt.Errorf("an answer: %w", os.ErrDeadlineExceeded))
+		l.Crashed(crash)
+		if r := l.Report(); r.CutByCrash != tc.want || r.CutByCrash+r.Failed != 1 {
+			t.Errorf("%+v: %d cut by the crash, %d failed", tc, r.CutByCrash, r.Failed)
+		}
 	}
 }
 

@@ -123,7 +123,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if err := d.first(ctx, files[0]); err != nil {
 		return err
 	}
-	l := load.Start(load.Options{Address: d.stage.Listen, Workers: map[load.Class]int{
+	l := load.Start(load.Options{Address: d.stage.Listen, HalfOpen: d.windows, Workers: map[load.Class]int{
 		load.KeepAlive: 32, load.Fresh: 16, load.H2: 8, load.Stream: 8,
 	}})
 	defer l.Stop()
