@@ -85,33 +85,30 @@ func TestLeaseOfALeavingVersion(t *testing.T) {
 // A process whose lease has ended with a park gets the next one when it serves again, also if nobody asked for the lease
 // in between: the switch that parked it came no further.
 func TestLeaseAfterAPark(t *testing.T) {
-	g := newGround(t, nil)
-	one := g.release("1.0.0", "")
-	g.must(g.Serve(t.Context(), one))
-	g.owned(1)
-	m := g.living(one)
-	g.promote(g.release("1.1.0", ""))
-	g.must(m.proc.Park(t.Context()))
-	g.until("it wants the lease again", func() bool { return m.is(func(m *member) bool { return m.wanting }) })
-	g.must(g.Switch(t.Context(), one))
-	g.owned(2)
+	leaseAfterAPark(t, func(g *ground, m *member) { g.must(m.proc.Park(t.Context())) })
 }
 
 // So does one that was parked when nobody waited for its answer any more: an order came that ended the switch.
 func TestLeaseAfterAParkThatNobodyHeard(t *testing.T) {
+	leaseAfterAPark(t, func(g *ground, m *member) {
+		g.signal(m.version, syscall.SIGSTOP)
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		if err := m.proc.Park(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("a stopped process is parked: %v", err)
+		}
+		g.signal(m.version, syscall.SIGCONT)
+	})
+}
+
+func leaseAfterAPark(t *testing.T, park func(*ground, *member)) {
 	g := newGround(t, nil)
 	one := g.release("1.0.0", "")
 	g.must(g.Serve(t.Context(), one))
 	g.owned(1)
 	m := g.living(one)
 	g.promote(g.release("1.1.0", ""))
-	g.signal(one, syscall.SIGSTOP)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	if err := m.proc.Park(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Fatalf("a stopped process is parked: %v", err)
-	}
-	g.signal(one, syscall.SIGCONT)
+	park(g, m)
 	g.until("it wants the lease again", func() bool { return m.is(func(m *member) bool { return m.wanting }) })
 	g.must(g.Switch(t.Context(), one))
 	g.owned(2)
