@@ -61,6 +61,7 @@ func TestGarbageIsCollected(t *testing.T) {
 		publish(t, s, number, example(t, number, ""))
 		operator(t, s, 0, "update", "--now", "--follow")
 	}
+	byOrder(t, s)
 	publish(t, s, "1.5.0", example(t, "1.5.0", "never-ready"))
 	edit(t, s, `ready_timeout = "10s"`, `ready_timeout = "1s"`)
 	kill(t, s)

@@ -128,6 +128,7 @@ func TestProgramGoneFromStore(t *testing.T) {
 		replace(t, active, []byte("not what was sealed"))
 		operator(t, s, 0, "status")
 	})
+	byOrder(t, s)
 	if err := s.Quit(); err != nil {
 		t.Fatal(err)
 	}

@@ -129,6 +129,7 @@ func TestLeaseHasOneOwner(t *testing.T) {
 func TestLeaseComesBack(t *testing.T) {
 	s := counting(t, nil, "")
 	fence := goesOn(t, s, 0)
+	byOrder(t, s)
 	publish(t, s, "1.1.0", example(t, "1.1.0", "health-fail:100ms"))
 	edit(t, s, `time = "300ms"`, `time = "20s"`)
 	kill(t, s)

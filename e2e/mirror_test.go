@@ -109,6 +109,7 @@ func TestMirrors(t *testing.T) {
 		alter(t, dir, "artifacts/*", func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
 	}
 	down := nowhere(t)
+	byOrder(t, s)
 
 	for _, c := range []struct {
 		name string

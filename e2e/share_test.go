@@ -52,6 +52,7 @@ func TestShareAsRepository(t *testing.T) {
 	}
 	operator(t, s, 3, "check")
 
+	byOrder(t, s)
 	if out, err := m.Run(t.Context(), "taskkill", "/f", "/im", "launcher.exe"); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

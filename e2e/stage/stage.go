@@ -222,9 +222,17 @@ func (s *Stage) Launch(ctx context.Context) error {
 			return false, fmt.Errorf("the launcher ended at once: %v\n%s", err, s.Log())
 		default:
 		}
-		_, err := s.Client().Status(ctx)
-		return err == nil, nil
+		return s.answers(ctx), nil
 	})
+}
+
+// answers asks for a short time: whom Wine connects to the first instance of a pipe, before the launcher has taken
+// that out of the way, is never heard.
+func (s *Stage) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	_, err := s.Client().Status(ctx)
+	return err == nil
 }
 
 // Log is what the launcher and the server wrote.

@@ -99,10 +99,7 @@ func (s *Stage) startService(ctx context.Context) error {
 	if _, err := s.machine.Run(ctx, "net", "start", Product); err != nil {
 		return fmt.Errorf("%w\n%s", err, s.Log())
 	}
-	return s.until(ctx, func() (bool, error) {
-		_, err := s.Client().Status(ctx)
-		return err == nil, nil
-	})
+	return s.until(ctx, func() (bool, error) { return s.answers(ctx), nil })
 }
 
 // endService stops the service in order and takes its registration out.
