@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/turnstone-go/turnstone/internal/cmdline"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/launcher/host"
 )
@@ -38,7 +39,7 @@ func execute(ctx context.Context, argv []string, stdout, stderr io.Writer) int {
 	root.SetArgs(argv[1:])
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	strictCompletion(root)
+	cmdline.Strict(root, "help about any command")
 	cmd, err := root.ExecuteContextC(ctx)
 	a.json = a.json || a.command == "" && slices.Contains(argv, "--json") // a mistake in front of it hides it from the parser
 	if err != nil && a.command == "" {

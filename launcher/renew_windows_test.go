@@ -8,28 +8,20 @@ import (
 	"time"
 
 	"github.com/minio/selfupdate"
-	"golang.org/x/sys/windows"
 
 	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 	"github.com/turnstone-go/turnstone/launcher/control"
 )
 
-// keepAway makes a file and opens it without sharing it, as a virus scanner does.
+// keepAway makes a file that somebody has open.
 func keepAway(t *testing.T) (name string, free func()) {
 	t.Helper()
 	name = filepath.Join(t.TempDir(), "launcher.exe")
 	if err := os.WriteFile(name, []byte("old"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	path, err := windows.UTF16PtrFromString(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := windows.CreateFile(path, windows.GENERIC_READ, 0, nil, windows.OPEN_EXISTING, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return name, func() { _ = windows.CloseHandle(h) } // the test's end frees it as well
+	return name, durabletest.KeepAway(t, name)
 }
 
 // A scanner that looks at the fresh program for a while does not end a self-update.

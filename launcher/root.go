@@ -48,42 +48,9 @@ func newRoot(a *app) *cobra.Command {
 	add("see", a.statusCmd(), a.checkCmd(), a.whyCmd(), a.watchCmd(), a.historyCmd(), a.metricsCmd(), a.stacksCmd())
 	add("change", a.updateCmd(), a.rollbackCmd(), a.pinCmd(), a.unpinCmd(), a.pauseCmd(), a.resumeCmd(), a.bundleCmd(), a.quarantineCmd(), a.selfUpdateCmd())
 	add("run", a.runCmd(), a.configCmd(), a.installCmd(), a.uninstallCmd(), a.startCmd(), a.stopCmd(), a.restartCmd(), a.doctorCmd())
-	root.SetHelpCommand(helpCmd())
 	pointToCodes(root, a.program)
 	root.AddCommand(a.execChildCmd(), a.ctrlCCmd(), a.runServiceCmd(), a.reapCmd(), a.guardCmd(), a.guardServiceCmd())
 	return root
-}
-
-// helpCmd is cobra's, but asked about a command that does not exist it fails.
-func helpCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "help about any command",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			about, rest, err := cmd.Root().Find(args)
-			if err == nil && len(rest) > 0 {
-				err = fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
-			}
-			if err != nil {
-				return err
-			}
-			return about.Help()
-		},
-	}
-}
-
-// strictCompletion makes cobra's completion fail when it is asked for a shell that it does not know, or for none. It
-// comes after SetOut, where the scripts are printed to.
-func strictCompletion(root *cobra.Command) {
-	root.InitDefaultCompletionCmd()
-	for _, cmd := range root.Commands() {
-		if cmd.Name() == "completion" {
-			cmd.Args = cobra.ArbitraryArgs
-			cmd.RunE = func(*cobra.Command, []string) error {
-				return errors.New("name the shell: bash, zsh, fish or powershell")
-			}
-		}
-	}
 }
 
 // pointToCodes ends the help of every command with its exit codes, or with where they are listed.

@@ -11,8 +11,6 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -20,6 +18,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/turnstone-go/turnstone/internal/cmdline"
 )
 
 func init() { cobra.EnableCommandSorting = false } // help lists commands in the order of use
@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	strictCompletion(root)
+	cmdline.Strict(root, "Help about any command")
 	cmd, err := root.ExecuteContextC(ctx)
 	a.command = commandName(cmd)
 	return a.finish(err)
@@ -63,7 +63,6 @@ func (a *app) newRoot() *cobra.Command {
 		Version:       version,
 	}
 	root.SetVersionTemplate("turnstone release {{.Version}}\n")
-	root.SetHelpCommand(helpCommand())
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dir, "dir", ".", "folder of the product (product.toml, keys/, repo/)")
 	flags.StringVar(&a.passphraseFile, "passphrase-file", "", "file with the passphrase of encrypted keys (else $RELEASE_PASSPHRASE, else a prompt)")
@@ -73,36 +72,4 @@ func (a *app) newRoot() *cobra.Command {
 	root.AddCommand(a.initCommand(), a.keysCommand(), a.channelCommand(), a.addCommand(), a.signCommand(), a.publishCommand(),
 		a.promoteCommand(), a.yankCommand(), a.rolloutCommand(), a.floorCommand(), a.verifyCommand(), a.bundleCommand(), a.mirrorCommand(), a.serveCommand())
 	return root
-}
-
-// helpCommand is cobra's, but asked about a command that does not exist it fails.
-func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Help about any command",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			about, rest, err := cmd.Root().Find(args)
-			if err == nil && len(rest) > 0 {
-				err = fmt.Errorf("unknown command %q for %q", rest[0], about.CommandPath())
-			}
-			if err != nil {
-				return err
-			}
-			return about.Help()
-		},
-	}
-}
-
-// strictCompletion makes cobra's completion fail when it is asked for a shell that it does not know, or for none. It
-// comes after SetOut, where the scripts are printed to.
-func strictCompletion(root *cobra.Command) {
-	root.InitDefaultCompletionCmd()
-	for _, cmd := range root.Commands() {
-		if cmd.Name() == "completion" {
-			cmd.Args = cobra.ArbitraryArgs
-			cmd.RunE = func(*cobra.Command, []string) error {
-				return errors.New("name the shell: bash, zsh, fish or powershell")
-			}
-		}
-	}
 }

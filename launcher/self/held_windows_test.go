@@ -6,28 +6,9 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/windows"
-
 	"github.com/turnstone-go/turnstone/internal/durable"
+	"github.com/turnstone-go/turnstone/internal/durable/durabletest"
 )
-
-// keepAway opens a file without sharing it, as a virus scanner does, until the returned function is called.
-func keepAway(t *testing.T, name string) (free func()) {
-	t.Helper()
-	path, err := windows.UTF16PtrFromString(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h, err := windows.CreateFile(path, windows.GENERIC_READ, 0, nil, windows.OPEN_EXISTING, 0, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		if err := windows.CloseHandle(h); err != nil {
-			t.Error(err)
-		}
-	}
-}
 
 // held demands the error of a file that somebody has open, which names it.
 func held(t *testing.T, what string, err error, name string) {
@@ -47,7 +28,7 @@ func TestHeldRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 		name := f.Dir() + `\` + which
-		free := keepAway(t, name)
+		free := durabletest.KeepAway(t, name)
 		if next, err := f.Try(target, 1); next != Stay {
 			t.Errorf("%s: a start is answered %v, %v", which, next, err)
 		} else {
@@ -78,11 +59,11 @@ func TestHeldLauncherStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	free := keepAway(t, name)
+	free := durabletest.KeepAway(t, name)
 	held(t, "place", f.Place(artifact(), bytes.NewReader(newBytes)), name)
 	held(t, "begin", f.Begin(Trial{Target: artifact().Launcher, Previous: Launcher{Digest: digest(oldBytes)}, Link: exe}), name)
 	free()
-	free = keepAway(t, f.File(digest(oldBytes)))
+	free = durabletest.KeepAway(t, f.File(digest(oldBytes)))
 	_, err = f.Keep(exe, "1.0.0")
 	held(t, "keep", err, f.File(digest(oldBytes)))
 	free()
