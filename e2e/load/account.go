@@ -16,17 +16,17 @@ import (
 // Report is the account of a load.
 type Report struct {
 	Requests    int              `json:"requests"`
-	Refused     int              `json:"refused"`            // a connection was refused
-	Failed      int              `json:"failed"`             // cut on a fresh connection, or any broken answer
-	Retryable   int              `json:"retryable"`          // a reused connection died before the first answer byte
-	CutByCrash  int              `json:"cut_by_crash"`       // was open when the serving process died
-	Outage      int              `json:"outage,omitempty"`   // of any kind, while it was known that nobody takes connections
-	Nameless    int              `json:"nameless,omitempty"` // whole answers that name no version
-	OpenAt      []int            `json:"open_at_crash,omitempty"`
-	Idle        int              `json:"idle_retryable"`   // retryable losses of clients that were silent for longer than the grace
-	StreamsTold int              `json:"streams_told"`     // upgraded connections that the server ended with a goodbye
-	StreamsCut  int              `json:"streams_cut"`      // and those that it ended without a word
-	WorstMs     float64          `json:"worst_request_ms"` // beyond the time that the request asked the server to take
+	Refused     int              `json:"refused"`                 // a connection was refused
+	Failed      int              `json:"failed"`                  // cut on a fresh connection, or any broken answer
+	Retryable   int              `json:"retryable"`               // a reused connection died before the first answer byte
+	CutByCrash  int              `json:"cut_by_crash"`            // was open when the serving process died
+	Outage      int              `json:"outage,omitempty"`        // of any kind, while it was known that nobody takes connections
+	Nameless    int              `json:"nameless,omitempty"`      // whole answers that name no version
+	OpenAt      []int            `json:"open_at_crash,omitempty"` // at each crash: the connections, one of HTTP/2 as often as it had requests
+	Idle        int              `json:"idle_retryable"`          // retryable losses of clients that were silent for longer than the grace
+	StreamsTold int              `json:"streams_told"`            // upgraded connections that the server ended with a goodbye
+	StreamsCut  int              `json:"streams_cut"`             // and those that it ended without a word
+	WorstMs     float64          `json:"worst_request_ms"`        // beyond the time that the request asked the server to take
 	PerSecond   float64          `json:"requests_per_second"`
 	Classes     map[Class]int    `json:"classes"` // requests of each
 	Losses      map[Class]Losses `json:"losses,omitempty"`
@@ -58,6 +58,7 @@ type loss struct {
 	kind   kind
 	opened time.Time
 	at     time.Time
+	early  time.Duration // how long before the crash it may have been
 	text   string
 }
 
@@ -170,11 +171,11 @@ func (b *book) lost(class Class, k kind, opened time.Time, err error) {
 		k = refused
 	}
 	now := time.Now()
-	at := now
-	if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded) {
-		at = now.Add(-b.halfOpen)
+	at, early := now, excuse/10
+	if b.halfOpen > 0 && (errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)) {
+		at, early = now.Add(-b.halfOpen), slowest+excuse/10
 	}
-	b.losses = append(b.losses, loss{class, k, opened, at, fmt.Sprintf("%s %s %s: %v", now.Format("15:04:05.000"), class, k, err)})
+	b.losses = append(b.losses, loss{class, k, opened, at, early, fmt.Sprintf("%s %s %s: %v", now.Format("15:04:05.000"), class, k, err)})
 }
 
 // ended notes that the server ended an upgraded connection. One that it ended with a goodbye lost nothing.
@@ -195,7 +196,7 @@ func (b *book) crashed(at time.Time) {
 	open := 0
 	for c := range b.open {
 		if c.opened.Before(at) {
-			open++
+			open += max(1, int(c.inside.Load()))
 		}
 	}
 	for _, l := range b.losses { // these were open at that moment and have noticed already
@@ -210,7 +211,7 @@ func (b *book) crashed(at time.Time) {
 // broke then. A refused connection is never excused, since the socket outlives the process.
 func (b *book) byCrash(l loss) bool {
 	return l.kind != refused && slices.ContainsFunc(b.crashes, func(c crash) bool {
-		return !l.opened.After(c.at) && l.at.After(c.at.Add(-excuse/10)) && l.at.Before(c.at.Add(excuse))
+		return !l.opened.After(c.at) && l.at.After(c.at.Add(-l.early)) && l.at.Before(c.at.Add(excuse))
 	})
 }
 
@@ -224,7 +225,7 @@ func (b *book) inOutage(l loss) bool {
 func (b *book) inFlight() InFlight {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return InFlight{len(b.open), b.within[0], b.within[150*time.Millisecond], b.within[2*time.Second], b.streams, b.pace.lastSecond(time.Now())}
+	return InFlight{len(b.open), b.within[0], b.within[150*time.Millisecond], b.within[slowest], b.streams, b.pace.lastSecond(time.Now())}
 }
 
 // Report returns the account so far.

@@ -20,6 +20,7 @@ type conn struct {
 	opened time.Time    // when it was asked for: who was given it may be dead by the time this client hears of it
 	served atomic.Int64 // answers that came on it
 	sent   atomic.Int64 // HTTP/2: requests written to it
+	inside atomic.Int64 // HTTP/2: requests that wait for an answer
 }
 
 func (w *worker) dial() (*conn, error) {

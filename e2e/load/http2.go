@@ -69,6 +69,8 @@ func (w *worker) lane(ctx context.Context, c *conn, cc *http.ClientConn) {
 func (w *worker) askH2(c *conn, cc *http.ClientConn) bool {
 	slow := w.slow()
 	defer w.load.book.enter(slow)()
+	c.inside.Add(1)
+	defer c.inside.Add(-1)
 	begun := time.Now()
 	ctx, cancel := context.WithDeadline(context.Background(), w.deadline())
 	defer cancel()

@@ -40,7 +40,7 @@ type Options struct {
 	Path     string        // what an ordinary request asks for; "" is /
 	Upgrade  string        // what a Stream asks for; "" is /upgrade
 	NoSlow   bool          // the service has no /slow?ms=N, so ask for nothing slow
-	HalfOpen bool          // connections of a process that died may stay open, as under Wine: who waits in vain met that when he asked
+	HalfOpen bool          // connections of a process that died may stay open, as under Wine: who waits in vain may have met that when he asked
 }
 
 // Load is running load; Stop ends it.
@@ -126,6 +126,8 @@ type worker struct {
 	sent   int
 }
 
+const slowest = 2 * time.Second
+
 // slow says how long the next request shall take inside the server: most take no time; a few take 150 ms,
 // and every eighth worker of a class asks for two seconds over and over.
 func (w *worker) slow() time.Duration {
@@ -134,7 +136,7 @@ func (w *worker) slow() time.Duration {
 	case w.load.opts.NoSlow:
 		return 0
 	case w.number%8 == 7:
-		return 2 * time.Second
+		return slowest
 	case (w.sent+w.number)%8 == 0 || w.number%8 == 6:
 		return 150 * time.Millisecond
 	}

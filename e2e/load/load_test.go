@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -170,19 +171,38 @@ func TestCrashExcusesWhatWasOpen(t *testing.T) {
 	at := func(ms int) time.Time { return begun.Add(time.Duration(ms) * time.Millisecond) }
 	l := &Load{begun: begun, book: newBook()}
 	l.book.losses = []loss{
-		{KeepAlive, retryable, at(0), at(5010), "open and cut"},
-		{Fresh, failed, at(4990), at(5900), "open and noticed late"},
-		{Stream, streamCut, at(0), at(5001), "a stream"},
-		{Fresh, refused, at(4990), at(5010), "refused: never excused"},
-		{Fresh, failed, at(5001), at(5010), "opened after"},
-		{KeepAlive, retryable, at(0), at(4000), "broke before"},
-		{KeepAlive, retryable, at(0), at(6001), "broke long after"},
+		{KeepAlive, retryable, at(0), at(5010), excuse / 10, "open and cut"},
+		{Fresh, failed, at(4990), at(5900), excuse / 10, "open and noticed late"},
+		{Stream, streamCut, at(0), at(5001), excuse / 10, "a stream"},
+		{Fresh, refused, at(4990), at(5010), excuse / 10, "refused: never excused"},
+		{Fresh, failed, at(5001), at(5010), excuse / 10, "opened after"},
+		{KeepAlive, retryable, at(0), at(4000), excuse / 10, "broke before"},
+		{KeepAlive, retryable, at(0), at(6001), excuse / 10, "broke long after"},
 	}
 	l.Crashed(at(5000))
 	r := l.Report()
 	got := []int{r.CutByCrash, r.Refused, r.Failed, r.Retryable, r.StreamsCut}
 	if want := []int{3, 1, 1, 2, 0}; !reflect.DeepEqual(got, want) {
 		t.Errorf("cut by crash, refused, failed, retryable, streams cut: %v, want %v", got, want)
+	}
+}
+
+// A crash cuts every request of an HTTP/2 connection, so what was open then counts each of them, noticed already or not.
+func TestCrashCountsRequests(t *testing.T) {
+	t.Parallel()
+	began, crash := time.Now().Add(-time.Minute), time.Now()
+	l := &Load{begun: began, book: newBook()}
+	busy, idle := &conn{opened: began}, &conn{opened: began}
+	l.book.opened(busy)
+	l.book.opened(idle)
+	busy.inside.Store(lanes - 1)
+	l.book.lost(H2, retryable, began, io.ErrUnexpectedEOF)
+	l.Crashed(crash)
+	for range lanes - 1 {
+		l.book.lost(H2, retryable, began, io.ErrUnexpectedEOF)
+	}
+	if r := l.Report(); r.CutByCrash != lanes || !slices.Equal(r.OpenAt, []int{lanes + 1}) {
+		t.Errorf("%d cut by the crash, open then %v", r.CutByCrash, r.OpenAt)
 	}
 }
 
@@ -194,13 +214,13 @@ func TestCrashExcusesWhoWaitedInVain(t *testing.T) {
 		halfOpen bool
 		ago      time.Duration // from the crash until the wait is over
 		want     int
-	}{{true, 20 * time.Second, 1}, {false, 20 * time.Second, 0}, {true, 15 * time.Second, 0}, {true, 25 * time.Second, 0}} {
+	}{{true, 20 * time.Second, 1}, {true, 18 * time.Second, 1}, {false, 20 * time.Second, 0}, {true, 17 * time.Second, 0}, {true, 22 * time.Second, 0}} {
 		l := &Load{begun: time.Now(), book: newBook()}
 		if tc.halfOpen {
 			l.book.halfOpen = 20 * time.Second
 		}
 		crash := time.Now().Add(-tc.ago)
-		l.book.lost(KeepAlive, failed, crash.Add(-time.Second), fmt.Errorf("an answer: %w", os.ErrDeadlineExceeded))
+		l.book.lost(KeepAlive, failed, crash.Add(-time.Minute), fmt.Errorf("an answer: %w", os.ErrDeadlineExceeded))
 		l.Crashed(crash)
 		if r := l.Report(); r.CutByCrash != tc.want || r.CutByCrash+r.Failed != 1 {
 			t.Errorf("%+v: %d cut by the crash, %d failed", tc, r.CutByCrash, r.Failed)

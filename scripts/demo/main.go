@@ -313,7 +313,7 @@ func (d *demo) account(ctx context.Context, r load.Report) error {
 		open += n
 	}
 	if r.CutByCrash > open {
-		return fmt.Errorf("%d requests are counted as cut by the crash, and %d connections were open then", r.CutByCrash, open)
+		return fmt.Errorf("%d requests are counted as cut by the crash, and %d were open then, with the idle connections", r.CutByCrash, open)
 	}
 	return nil
 }
