@@ -202,9 +202,9 @@ func TestWatchInShortStretches(t *testing.T) {
 	g.must(g.Serve(t.Context(), one))
 	g.forward(bad)
 	g.signal(bad, syscall.SIGSTOP) // health is not answered
-	g.site.cfg.Health.Timeout = 50 * time.Millisecond
-	for i := range 10 {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	g.site.cfg.Health.Timeout = 300 * time.Millisecond
+	for i, end := 0, time.Now().Add(30*time.Second); time.Now().Before(end); i++ {
+		ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 		err := g.Watch(ctx, updater.Watch{Candidate: bad, Baseline: one, Remaining: time.Hour, Tick: func(time.Duration) {}})
 		cancel()
 		if err != nil && !errors.Is(err, context.DeadlineExceeded) {

@@ -22,7 +22,7 @@ func condemns(err error) bool {
 func TestCandidateEndsAtItsStart(t *testing.T) {
 	for _, words := range []string{"unhealthy", ""} {
 		t.Run("baseline "+words, func(t *testing.T) {
-			g := newGround(t, nil)
+			g := newGround(t, func(c *Config) { c.Health.Timeout = 20 * time.Second })
 			one, two := g.release("1.0.0", words), g.release("1.1.0", "die-at-start")
 			g.must(g.Serve(t.Context(), one))
 			if err := g.Warm(t.Context(), two); err == nil || condemns(err) == (words == "unhealthy") {
@@ -84,10 +84,15 @@ func TestSelfCheckThatCannotRun(t *testing.T) {
 // What asks after health and is not there says nothing of a version that has nobody to be compared with.
 func TestProbeThatCannotRun(t *testing.T) {
 	g := newGround(t, func(c *Config) {
-		c.Health.Probe, c.Health.ReadyTimeout = "exec", 500*time.Millisecond
+		c.Health.Probe = "exec"
 		c.Health.Command = []string{filepath.Join(c.State.Dir, "no-such-program")}
 	})
 	v := g.release("1.0.0", "")
+	m, err := g.start(t.Context(), v)
+	g.must(err)
+	_, err = m.proc.Ready(t.Context())
+	g.must(err)
+	g.site.cfg.Health.ReadyTimeout = 500 * time.Millisecond
 	if err := g.Warm(t.Context(), v); err == nil || condemns(err) || !strings.Contains(err.Error(), "health.command") {
 		t.Errorf("%v", err)
 	}

@@ -284,7 +284,6 @@ func TestExchangeGoesBack(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			g := newGround(t, func(c *Config) {
 				c.Traffic = TrafficConfig{Mode: mode, Strategy: "exclusive"}
-				c.Health.ReadyTimeout = 700 * time.Millisecond
 			})
 			one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
 			bad := g.release("1.2.0", "never-ready")
@@ -295,6 +294,7 @@ func TestExchangeGoesBack(t *testing.T) {
 			if g.pid(one) != 0 {
 				t.Error("both run")
 			}
+			g.site.cfg.Health.ReadyTimeout = 3 * time.Second
 			failed := make(chan error)
 			go func() { failed <- g.Switch(t.Context(), bad) }()
 			g.until("the start of the bad one", func() bool { return g.pid(bad) != 0 })

@@ -291,11 +291,12 @@ func selfSigned() (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// noLoopRole never accepts on its listener.
+// noLoopRole never accepts on its listener, and says when it has it.
 func noLoopRole() error {
 	if _, err := Listen("http", ""); err != nil {
 		return err
 	}
+	Busy("listening", time.Hour)
 	if err := Ready(); err != nil {
 		return err
 	}

@@ -107,9 +107,10 @@ func TestDrainAnswersLateFirstRequest(t *testing.T) {
 func TestDrainFinishesWhatIsInside(t *testing.T) {
 	addr, p := serving(t)
 	c := dialClient(t, addr)
-	c.say("GET /slow?ms=400 HTTP/1.1\r\nHost: test\r\n\r\n")
+	c.say(head)
 	p.until("the request is inside", func() bool { return p.stats.Active == 1 })
 	p.drain(long)
+	c.say(body)
 	if _, closes := c.answer(); !closes {
 		t.Error("the client is not sent elsewhere")
 	}
@@ -125,13 +126,13 @@ func TestDrainLeavesIdleTheirGrace(t *testing.T) {
 	}
 	p.until("both are idle", func() bool { return p.stats.Idle == 2 })
 	begin := time.Now()
-	p.drain(wire.Grace{Deadline: time.Minute, Idle: time.Second, Stream: time.Minute})
+	p.drain(wire.Grace{Deadline: time.Minute, Idle: 4 * time.Second, Stream: time.Minute})
 	busy.say(get)
 	if _, closes := busy.answer(); !closes {
 		t.Error("a kept connection is not ended by its next answer")
 	}
 	quiet.end()
-	if d := time.Since(begin); d < time.Second {
+	if d := time.Since(begin); d < 4*time.Second {
 		t.Errorf("the idle connection was ended after %v, before its grace", d)
 	}
 	p.endsWell(0)
@@ -168,7 +169,7 @@ func TestDrainDeadlines(t *testing.T) {
 	stream.upgrade("?stubborn")
 	p.until("all are open", func() bool { return p.stats.Active == 2 && p.stats.Streams == 1 })
 	begin := time.Now()
-	p.drain(wire.Grace{Deadline: 300 * time.Millisecond, Idle: time.Second, Stream: time.Second})
+	p.drain(wire.Grace{Deadline: 300 * time.Millisecond, Idle: time.Second, Stream: 4 * time.Second})
 	slow.end()
 	fresh.end()
 	stream.say("still there\n") // streams have a deadline of their own
@@ -176,7 +177,7 @@ func TestDrainDeadlines(t *testing.T) {
 		t.Errorf("the stream got %q", line)
 	}
 	stream.end()
-	if d := time.Since(begin); d < time.Second {
+	if d := time.Since(begin); d < 4*time.Second {
 		t.Errorf("the stream was cut after %v, before its deadline", d)
 	}
 	p.endsWell(2) // the slow request and the stream; nothing was inside the fresh one
@@ -185,12 +186,13 @@ func TestDrainDeadlines(t *testing.T) {
 func TestSecondAcceptIsRefusedWhileDraining(t *testing.T) {
 	addr, p := serving(t)
 	c := dialClient(t, addr)
-	c.say("GET /slow?ms=300 HTTP/1.1\r\nHost: test\r\n\r\n")
+	c.say(head)
 	p.until("the request is inside", func() bool { return p.stats.Active == 1 })
 	p.drain(long)
 	if err := p.try(wire.Message{Kind: wire.Accept}); err == nil {
 		t.Error("a draining process accepts again")
 	}
+	c.say(body)
 	c.answer()
 	p.endsWell(0)
 }

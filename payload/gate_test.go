@@ -124,7 +124,7 @@ func TestAcceptOrderAtTheLimit(t *testing.T) {
 func TestAcceptOrderNeedsLoop(t *testing.T) {
 	public := listenTCP(t)
 	p := newLauncher(t).start("noloop", public)
-	p.until("hello", func() bool { return len(p.hellos) > 0 })
+	p.until("the listener", func() bool { return p.busy != nil })
 	err := p.try(wire.Message{Kind: wire.Accept})
 	if err == nil || !strings.Contains(err.Error(), "no accept loop") {
 		t.Errorf("accept: %v", err)

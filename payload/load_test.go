@@ -110,7 +110,9 @@ func roundTrip(c net.Conn, r *bufio.Reader, request string) (resp *http.Response
 const (
 	get    = "GET / HTTP/1.1\r\nHost: test\r\n\r\n"
 	slow   = "GET /slow?ms=30 HTTP/1.1\r\nHost: test\r\n\r\n"
-	post   = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello"
+	post   = head + body
+	head   = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n"
+	body   = "hello"
 	close1 = "GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 )
 

@@ -75,7 +75,7 @@ func TestUpdatesLoseNothing(t *testing.T) {
 		next.accept()
 		active.park()
 		moves(t, load, next)
-		active.drain(wire.Grace{Deadline: 10 * time.Second, Idle: time.Second, Stream: 2 * time.Second})
+		active.drain(wire.Grace{Deadline: 10 * time.Second, Idle: 8 * time.Second, Stream: 8 * time.Second})
 		if err := active.ended(); err != nil {
 			t.Errorf("a drained process ended with %v", err)
 		}
@@ -101,7 +101,7 @@ func TestUpdatesOverTLSLoseNothing(t *testing.T) {
 		next.accept()
 		active.park()
 		moves(t, load, next)
-		active.drain(wire.Grace{Deadline: 10 * time.Second, Idle: time.Second, Stream: 2 * time.Second})
+		active.drain(wire.Grace{Deadline: 10 * time.Second, Idle: 8 * time.Second, Stream: 8 * time.Second})
 		if err := active.ended(); err != nil {
 			t.Errorf("a drained process ended with %v", err)
 		}

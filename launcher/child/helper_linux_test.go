@@ -348,10 +348,10 @@ func forkerProgram() {
 		pids = append(pids, strings.TrimSpace(line))
 	}
 	notify("READY=1\nSTATUS=" + strings.Join(pids, " "))
-	if os.Getenv("TS_TEST_MODE") == "die" {
+	waitForTerm()
+	if os.Getenv("TS_TEST_MODE") == "die" { // not because it was told to by its host
 		os.Exit(1)
 	}
-	waitForTerm()
 }
 
 func leafProgram() {

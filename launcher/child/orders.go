@@ -146,17 +146,24 @@ func (p *Process) order(ctx context.Context, m wire.Message, limit time.Duration
 func (p *Process) wait(ctx context.Context, ch <-chan struct{}, limit time.Duration) error {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
+	var late error
 	select {
 	case <-ch:
 		return nil
 	case <-timer.C:
-		return fmt.Errorf("%w (%v)", ErrNoAck, limit)
+		late = fmt.Errorf("%w (%v)", ErrNoAck, limit)
 	case <-p.done:
-		return p.exited()
+		late = p.exited()
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		late = context.Cause(ctx)
 	case <-p.host.ctx.Done():
-		return ErrClosed
+		late = ErrClosed
+	}
+	select {
+	case <-ch: // it was this launcher that was late to look
+		return nil
+	default:
+		return late
 	}
 }
 

@@ -27,15 +27,16 @@ func TestTreeIsGone(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			h := open(t, options(t))
 			p := start(t, h, program(t, Plain, "forker", mode))
-			var pids []string
+			ready(t, p)
+			pids := strings.Fields(p.Status())
 			if mode == "stay" {
-				ready(t, p)
-				pids = strings.Fields(p.Status())
 				p.Stop(soon(t), 50*time.Millisecond)
 			} else {
+				if err := unix.Kill(p.PID(), unix.SIGTERM); err != nil {
+					t.Fatal(err)
+				}
 				waitDone(t, p)
 				p.Stop(soon(t), time.Hour)
-				pids = strings.Fields(p.Status())
 			}
 			if len(pids) != 3 {
 				t.Fatalf("grandchildren %v", pids)

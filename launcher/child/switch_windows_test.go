@@ -107,7 +107,7 @@ func TestHandoff(t *testing.T) {
 	must(t, two.Accept)
 	must(t, one.Park)
 	must(t, func(ctx context.Context) error {
-		return one.Drain(ctx, wire.Grace{Deadline: 20 * time.Second, Idle: time.Second, Stream: time.Second})
+		return one.Drain(ctx, wire.Grace{Deadline: 20 * time.Second, Idle: 8 * time.Second, Stream: 8 * time.Second})
 	})
 	ended(t, one)
 	if exit := one.Exit(); exit.Code != 0 {
@@ -233,7 +233,7 @@ func TestAdoptionGivesTheSocketBack(t *testing.T) {
 	must(t, ps[0].Park)
 	alone(t, back, "1.1.0")
 	must(t, func(ctx context.Context) error {
-		return ps[0].Drain(ctx, wire.Grace{Deadline: 20 * time.Second, Idle: time.Second})
+		return ps[0].Drain(ctx, wire.Grace{Deadline: 20 * time.Second, Idle: 8 * time.Second})
 	})
 	ended(t, ps[0])
 	flows(t, l, 50)
@@ -289,7 +289,7 @@ func TestProxy(t *testing.T) {
 		t.Fatalf("%v: %d connections stay", err, first.Open())
 	}
 	must(t, func(ctx context.Context) error {
-		return one.Drain(ctx, wire.Grace{Deadline: 20 * time.Second, Idle: time.Second})
+		return one.Drain(ctx, wire.Grace{Deadline: 20 * time.Second, Idle: 8 * time.Second})
 	})
 	ended(t, one)
 	flows(t, l, 100)

@@ -34,12 +34,12 @@ func TestSlowClient(t *testing.T) {
 	for _, part := range []string{"", "GET /v1/sta", "POST /v1/update HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{"} {
 		t.Run(fmt.Sprintf("%d bytes", len(part)), func(t *testing.T) {
 			t.Parallel()
+			begun := time.Now()
 			c, err := dialAddress(t.Context(), addr)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			begun := time.Now()
 			io.WriteString(c, part)
 			c.SetReadDeadline(begun.Add(30 * time.Second))
 			_, err = io.Copy(io.Discard, c)

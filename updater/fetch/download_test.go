@@ -209,8 +209,9 @@ func TestDownloadRefusesADripAndASilence(t *testing.T) {
 	data := random(100_000)
 	for name, c := range map[string]struct {
 		pause time.Duration
+		limit time.Duration
 		want  error
-	}{"drip": {5 * time.Millisecond, ErrSlow}, "silence": {time.Hour, ErrSilent}} {
+	}{"drip": {5 * time.Millisecond, 2 * time.Second, ErrSlow}, "silence": {time.Hour, 200 * time.Millisecond, ErrSilent}} {
 		t.Run(name, func(t *testing.T) {
 			s := newServer(t, data)
 			s.handle = func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -227,7 +228,7 @@ func TestDownloadRefusesADripAndASilence(t *testing.T) {
 				return true
 			}
 			dst := part1(t)
-			o := Options{Timeout: 200 * time.Millisecond, MinRate: 10_000}
+			o := Options{Timeout: c.limit, MinRate: 10_000}
 			err := open(t, s.URL, o).Download(t.Context(), durable.OS(), want(data), dst, nil)
 			if !errors.Is(err, c.want) {
 				t.Errorf("got %v", err)

@@ -67,11 +67,16 @@ type countingWriter struct {
 }
 
 func (w *countingWriter) Write(b []byte) (int, error) {
+	w.count(len(b)) // before the client can have them, and ask
 	n, err := w.ResponseWriter.Write(b)
-	w.s.mu.Lock()
-	w.s.served += int64(n)
-	w.s.mu.Unlock()
+	w.count(n - len(b))
 	return n, err
+}
+
+func (w *countingWriter) count(n int) {
+	w.s.mu.Lock()
+	defer w.s.mu.Unlock()
+	w.s.served += int64(n)
 }
 
 // cutAfter answers as usual but breaks the connection after n bytes of the body.
