@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -42,27 +43,46 @@ func TestYankedBeforeSwitch(t *testing.T) {
 	publish(t, s, "1.0.0", example(t, "1.0.0", ""))
 	launch(t, s)
 	serving(t, s, "1.0.0")
-	m.is(slowed(2 * time.Second))
+	yanked := make(chan struct{})
+	m.is(func(w http.ResponseWriter, whole []byte) {
+		<-yanked
+		_, _ = w.Write(whole) // the reader may have gone
+	})
 	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
 	unmoved(t, s, func() {
+		defer close(yanked) // or the server never ends, if the test does before
 		update := background(t, s, "update", "--now", "--follow")
 		phase(t, s, journal.Fetching)
 		change(t, s, "yank", "1.1.0", "--reason", "leaks memory")
+		yanked <- struct{}{}
 		says(t, update.ends(t, 10), "leaks memory")
 	})
 	takenBack(t, s, updater.Discarded, journal.Fetching)
 }
 
 func TestYankedWhileWarming(t *testing.T) {
-	s := launched(t, quick(nil))
-	publish(t, s, "1.1.0", example(t, "1.1.0", "slow-start:2s"))
+	s, d := warmsLong(t)
 	unmoved(t, s, func() {
 		update := background(t, s, "update", "--now", "--follow")
 		phase(t, s, journal.Warming)
 		change(t, s, "yank", "1.1.0", "--reason", "leaks memory")
+		d.down.Store("")
 		says(t, update.ends(t, 10), "leaks memory")
 	})
 	takenBack(t, s, updater.Discarded, journal.Warming)
+}
+
+// warmsLong serves 1.0.0 and has published a 1.1.0 that is well when its dependency is up, and not before.
+func warmsLong(t *testing.T) (*stage.Stage, *dependency) {
+	t.Helper()
+	d := depend(t)
+	d.down.Store("1.1.0")
+	s := launched(t, quick(map[string]string{
+		"payload": fmt.Sprintf("kind = \"sdk\"\ncommand = [\"{{.Exe}}\"]\nuser = \"same\"\nenv = { EXAMPLE_DEPENDS = %q }\n", d.URL),
+		"health":  "interval = \"100ms\"\ngood = 2\nready_timeout = \"1m\"\n",
+	}))
+	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
+	return s, d
 }
 
 // One that is taken back in its probation loses the traffic again, and no client a request.
@@ -87,12 +107,12 @@ func TestYankedInProbation(t *testing.T) {
 
 // A newer release takes the place of one that is still on its way, which is not blamed and never serves.
 func TestSuperseded(t *testing.T) {
-	s := launched(t, quick(nil))
-	publish(t, s, "1.1.0", example(t, "1.1.0", "slow-start:2s"))
+	s, d := warmsLong(t)
 	r := underLoad(t, s, some, func(*load.Load) {
 		update := background(t, s, "update", "--now", "--follow")
 		phase(t, s, journal.Warming)
 		publish(t, s, "1.2.0", example(t, "1.2.0", ""))
+		d.down.Store("")
 		update.ends(t, 0)
 	})
 	nothingLost(t, r)

@@ -63,7 +63,7 @@ func TestGarbageIsCollected(t *testing.T) {
 	}
 	byOrder(t, s)
 	publish(t, s, "1.5.0", example(t, "1.5.0", "never-ready"))
-	edit(t, s, `ready_timeout = "10s"`, `ready_timeout = "1s"`)
+	edit(t, s, `ready_timeout = "10s"`, `ready_timeout = "4s"`)
 	kill(t, s)
 	launch(t, s)
 	operator(t, s, 14, "update", "--now", "--follow")
@@ -84,10 +84,10 @@ func TestGarbageIsCollected(t *testing.T) {
 // leave keeps it draining, and the store whole.
 func TestRunningVersionStays(t *testing.T) {
 	s := launched(t, quick(map[string]string{
-		"probation": "time = \"2s\"\nmin_requests = 0\n",
-		"drain":     "deadline = \"30s\"\nidle = \"1s\"\nstream = \"30s\"\nkill = \"1s\"\n",
+		"probation": "time = \"8s\"\nmin_requests = 0\n",
+		"drain":     "deadline = \"5m\"\nidle = \"1s\"\nstream = \"5m\"\nkill = \"1s\"\n",
 	}))
-	publish(t, s, "1.1.0", example(t, "1.1.0", "health-fail:1s"))
+	publish(t, s, "1.1.0", example(t, "1.1.0", "health-fail:5s"))
 	update := background(t, s, "update", "--now", "--follow")
 	phase(t, s, journal.Probation)
 	client := load.Start(load.Options{Address: s.Listen, Upgrade: "/upgrade?stay", Workers: map[load.Class]int{load.Stream: 2}})

@@ -156,7 +156,7 @@ func TestLauncherKilledWhileBytesFlow(t *testing.T) {
 func TestDownloadIsShown(t *testing.T) {
 	t.Parallel()
 	s, m := throughMiddle(t)
-	m.is(slowed(3 * time.Second))
+	m.is(slowed(8 * time.Second))
 	d := follow(t, s)
 	out := operator(t, s, 0, "update", "--now", "--follow")
 	says(t, out, "download", " % ", " MiB of ")

@@ -29,7 +29,10 @@ func onSmallDisk(t *testing.T) (*stage.Stage, *durabletest.Small) {
 func TestUpdateOnASmallDisk(t *testing.T) {
 	s, small := onSmallDisk(t)
 	need := fileSize(t, example(t, "1.1.0", "")) + store.ReserveBytes
+	byOrder(t, s)
 	m := behind(t, s)
+	kill(t, s)
+	launch(t, s)
 	for _, part := range []int64{0, 1, 3} {
 		small.Leave(need * part / 4)
 		unmoved(t, s, func() {
@@ -43,6 +46,9 @@ func TestUpdateOnASmallDisk(t *testing.T) {
 	}
 	small.Leave(need + need/10)
 	operator(t, s, 0, "update", "--now", "--follow")
+	if ranges, _ := m.seen(); len(ranges) != 1 {
+		t.Errorf("fetched with %q", ranges)
+	}
 	serving(t, s, "1.1.0")
 	atRest(t, s, "1.1.0")
 }

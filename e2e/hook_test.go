@@ -53,9 +53,7 @@ func TestHookBeforeSwitch(t *testing.T) {
 	if got := contents(t, told); got != want {
 		t.Errorf("it was told\n%s, want\n%s", got, want)
 	}
-	if left := running(t, s); len(left) != 1 {
-		t.Errorf("there run %v", left)
-	}
+	eventually(t, "one program runs", func() bool { return len(running(t, s)) == 1 })
 }
 
 // A program that fails, or hangs, or has no room, keeps the new version from serving, which is not its fault: it is

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/turnstone-go/turnstone/e2e/stage"
+	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/updater/journal"
 )
 
@@ -137,10 +138,8 @@ func TestProgramGoneFromStore(t *testing.T) {
 		got, err := answer(t.Context(), s)
 		return err == nil && strings.Contains(got, `"version":"1.0.0"`)
 	})
-	st := status(t, s)
-	if st.Active.Number != "1.0.0" {
-		t.Errorf("active %v, want 1.0.0", st.Active)
-	}
+	var st control.Status
+	eventually(t, "so says the launcher", func() bool { st = status(t, s); return st.Active.Number == "1.0.0" })
 	says(t, st.Alarm, "1.0.0 serves in place of 1.1.0")
 	operator(t, s, 0, "update", "--now", "--follow") // the bytes were bad, not the release
 	serving(t, s, "1.1.0")

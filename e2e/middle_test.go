@@ -26,6 +26,7 @@ type middle struct {
 	fault  fault
 	ranges []string // Range of every request for an artifact, "" for the whole
 	bytes  int64    // of artifacts that went out
+	era    int      // of the fault
 }
 
 // fault answers a request for an artifact, whose whole bytes it gets. nil is an honest server.
@@ -48,7 +49,7 @@ func behind(t *testing.T, s *stage.Stage) *middle {
 func (m *middle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	artifact := strings.HasPrefix(r.URL.Path, "/artifacts/")
 	m.mu.Lock()
-	f := m.fault
+	f, era := m.fault, m.era
 	if artifact {
 		m.ranges = append(m.ranges, r.Header.Get("Range"))
 	}
@@ -60,15 +61,14 @@ func (m *middle) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !artifact:
 		httputil.NewSingleHostReverseProxy(m.origin).ServeHTTP(w, r)
 	default:
-		m.artifact(w, r, f)
+		m.artifact(&countWriter{w, m, era}, r, f)
 	}
 }
 
 // artifact answers a request for a program.
 func (m *middle) artifact(w http.ResponseWriter, r *http.Request, f fault) {
-	counted := &countWriter{w, m}
 	if f == nil {
-		httputil.NewSingleHostReverseProxy(m.origin).ServeHTTP(counted, r)
+		httputil.NewSingleHostReverseProxy(m.origin).ServeHTTP(w, r)
 		return
 	}
 	resp, err := http.Get(m.origin.JoinPath(r.URL.Path).String())
@@ -81,20 +81,23 @@ func (m *middle) artifact(w http.ResponseWriter, r *http.Request, f fault) {
 		panic(http.ErrAbortHandler)
 	}
 	w.Header().Set("ETag", resp.Header.Get("ETag"))
-	f(counted, whole)
+	f(w, whole)
 }
 
-// countWriter counts what goes out of artifacts.
+// countWriter counts what goes out of artifacts while their fault is the server's.
 type countWriter struct {
 	http.ResponseWriter
-	m *middle
+	m   *middle
+	era int
 }
 
 func (c *countWriter) Write(b []byte) (int, error) {
 	n, err := c.ResponseWriter.Write(b)
 	c.m.mu.Lock()
-	c.m.bytes += int64(n)
-	c.m.mu.Unlock()
+	defer c.m.mu.Unlock()
+	if c.era == c.m.era {
+		c.m.bytes += int64(n)
+	}
 	return n, err
 }
 
@@ -105,6 +108,7 @@ func (m *middle) is(f fault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.fault, m.ranges, m.bytes = f, nil, 0
+	m.era++
 }
 
 // dies makes the whole server go away.

@@ -145,18 +145,18 @@ func TestSecondOrder(t *testing.T) {
 	t.Run("warming", func(t *testing.T) {
 		s := launched(t, quick(nil))
 		publish(t, s, "1.1.0", example(t, "1.1.0", "slow-start:5s"))
+		publish(t, s, "1.2.0", example(t, "1.2.0", ""))
 		operator(t, s, 0, "update", "1.1.0", "--now")
 		phase(t, s, journal.Warming)
-		publish(t, s, "1.2.0", example(t, "1.2.0", ""))
 		operator(t, s, 0, "update", "1.2.0", "--now", "--follow")
 		histories(t, s, "1.2.0 committed", "1.1.0 discarded")
 	})
 	t.Run("probation", func(t *testing.T) {
-		s := onTrial(t, "3s")
+		s := onTrial(t, "8s")
 		publish(t, s, "1.1.0", example(t, "1.1.0", ""))
+		publish(t, s, "1.2.0", example(t, "1.2.0", ""))
 		operator(t, s, 0, "update", "1.1.0", "--now")
 		phase(t, s, journal.Probation)
-		publish(t, s, "1.2.0", example(t, "1.2.0", ""))
 		operator(t, s, 0, "update", "1.2.0", "--now")
 		if st := status(t, s); st.Phase != journal.Probation || st.Candidate.Number != "1.1.0" {
 			t.Errorf("the order broke into the probation: %s of %v", st.Phase, st.Candidate)

@@ -89,7 +89,7 @@ var plainLoad = load.Options{NoSlow: true, Workers: map[load.Class]int{load.Fres
 // Readiness is the program's own READY=1; its end is SIGTERM, and when it does not listen the end of its whole
 // tree. One that never says READY=1 gets no connection.
 func TestNotifyAndStop(t *testing.T) {
-	s := scripted(t, "probe = \"none\"\nnotify = true\nready_timeout = \"3s\"\n")
+	s := scripted(t, "probe = \"none\"\nnotify = true\nready_timeout = \"8s\"\n")
 	r := underLoad(t, s, plainLoad, func(*load.Load) {
 		publish(t, s, "1.1.0", script(t, "1.1.0", "deaf"))
 		operator(t, s, 0, "update", "--now", "--follow")
@@ -123,7 +123,7 @@ func TestTCPAndExecProbe(t *testing.T) {
 		"exec": fmt.Sprintf("probe = \"exec\"\ncommand = [%q, \"{{.File}}\"]\n", judge),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := scripted(t, health+"interval = \"100ms\"\ngood = 2\nready_timeout = \"4s\"\ntimeout = \"1s\"\n")
+			s := scripted(t, health+"interval = \"100ms\"\ngood = 2\nready_timeout = \"8s\"\ntimeout = \"2s\"\n")
 			r := underLoad(t, s, plainLoad, func(*load.Load) {
 				publish(t, s, "1.1.0", script(t, "1.1.0", ""))
 				operator(t, s, 0, "update", "--now", "--follow")

@@ -29,17 +29,17 @@ var some = load.Options{NoSlow: true, Workers: map[load.Class]int{load.KeepAlive
 // A probation is counted and not dated: what was left when the launcher stopped is what is left when it
 // comes back, however long that took, and then the candidate is committed.
 func TestProbationSurvivesStop(t *testing.T) {
-	s := onTrial(t, "4s")
+	s := onTrial(t, "10s")
 	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
 	operator(t, s, 0, "update", "--now")
 	phase(t, s, journal.Probation)
-	eventually(t, "a second of the probation has passed", func() bool { return status(t, s).ProbationLeftMS < 3000 })
+	eventually(t, "a second of the probation has passed", func() bool { return status(t, s).ProbationLeftMS < 9000 })
 	if err := s.Quit(); err != nil {
 		t.Fatal(err)
 	}
 	down := into[control.Status](t, asked(t, s, 5, "status"))
-	if down.Phase != journal.Probation || down.Candidate == nil || down.Candidate.Number != "1.1.0" || down.ProbationLeftMS <= 0 || down.ProbationLeftMS >= 3000 {
-		t.Errorf("the journal says %s of %v with %d ms left, want probation of 1.1.0 with less than 3000", down.Phase, down.Candidate, down.ProbationLeftMS)
+	if down.Phase != journal.Probation || down.Candidate == nil || down.Candidate.Number != "1.1.0" || down.ProbationLeftMS <= 0 || down.ProbationLeftMS >= 9000 {
+		t.Errorf("the journal says %s of %v with %d ms left, want probation of 1.1.0 with less than 9000", down.Phase, down.Candidate, down.ProbationLeftMS)
 	}
 	stage.Wait(t.Context(), time.Second) // does not count
 	begun := time.Now()
@@ -89,7 +89,7 @@ func TestKillInIdle(t *testing.T) {
 
 // The same in probation: candidate and parked version are adopted both, and the candidate is committed.
 func TestKillInProbation(t *testing.T) {
-	s := onTrial(t, "3s")
+	s := onTrial(t, "8s")
 	r := underLoad(t, s, some, func(l *load.Load) {
 		publish(t, s, "1.1.0", example(t, "1.1.0", ""))
 		operator(t, s, 0, "update", "--now")
@@ -115,7 +115,7 @@ func TestKillInProbation(t *testing.T) {
 // A candidate that fails after its launcher was killed goes back all the same, by its health or by its death,
 // to the parked process that waited.
 func TestKillInProbationOfBadRelease(t *testing.T) {
-	for _, fault := range []string{"health-fail:4s", "exit:4s"} {
+	for _, fault := range []string{"health-fail:8s", "exit:8s"} {
 		t.Run(fault[:4], func(t *testing.T) {
 			s := onTrial(t, "30s")
 			before := pids(t, s)["1.0.0"]

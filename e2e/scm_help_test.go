@@ -63,7 +63,7 @@ func (s *service) is(t *testing.T, state uint32) {
 
 func (s *service) until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for range 150 {
+	for range 600 {
 		if cond() {
 			return
 		}

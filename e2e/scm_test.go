@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/turnstone-go/turnstone/e2e/load"
 	"github.com/turnstone-go/turnstone/e2e/stage"
@@ -290,8 +289,8 @@ func (s *service) crash(t *testing.T) {
 // stop drains: a request under way gets its answer while the checkpoints count.
 func (s *service) stop(t *testing.T) {
 	answer := make(chan string, 1)
-	go func() { answer <- s.get(t, "/slow?ms=3000") }()
-	stage.Wait(t.Context(), 500*time.Millisecond) // the request is inside
+	go func() { answer <- s.get(t, "/slow?ms=8000") }()
+	inside(t, s.Stage)
 	out, err := s.machine.Run(t.Context(), s.scmctl, stage.Product, "stop", "-watch")
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +313,7 @@ func (s *service) stop(t *testing.T) {
 		t.Errorf("the states of the stop: %+v", states)
 	}
 	s.logged(t, "running", "stopping", "stopped", "paused", "resumed")
-	t.Logf("%s: stop with a request of 3 s inside: %d checkpoints, hint %d ms, answered", s.mode, pending.Checkpoint, pending.HintMS)
+	t.Logf("%s: stop with a request of 8 s inside: %d checkpoints, hint %d ms, answered", s.mode, pending.Checkpoint, pending.HintMS)
 }
 
 // uninstall leaves nothing: no service, no registry key, no file, no process.

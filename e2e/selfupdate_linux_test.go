@@ -324,7 +324,11 @@ func TestSelfUpdateUnderManager(t *testing.T) {
 		"": "has taken over", "exit": "did not report in after 2 starts", "hang": "did not report in within 7s",
 	} {
 		t.Run("fault "+fault, func(t *testing.T) {
-			s := renewable(t, "1m", "2s")
+			trial := "2s"
+			if fault == "" {
+				trial = "20s"
+			}
+			s := renewable(t, "1m", trial)
 			ctx, stop := context.WithCancel(t.Context())
 			wait := supervise(ctx, t, s)
 			defer func() { stop(); wait() }()

@@ -109,7 +109,7 @@ func stormOn(t *testing.T, p stage.Programs, m *stage.Machine, k kind) *storm {
 	config := map[string]string{
 		"health":    "interval = \"20ms\"\ngood = 2\nready_timeout = \"20s\"\n",
 		"probation": "time = \"150ms\"\nmin_requests = 0\n",
-		"drain":     "deadline = \"5s\"\nidle = \"200ms\"\nstream = \"5s\"\nkill = \"1s\"\n",
+		"drain":     "deadline = \"30s\"\nidle = \"10s\"\nstream = \"30s\"\nkill = \"1s\"\n",
 	}
 	maps.Copy(config, k.config)
 	program := k.program

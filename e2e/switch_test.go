@@ -71,7 +71,7 @@ func TestBadHealthRollsBackWithoutLoss(t *testing.T) {
 // Every other way for a release to be bad leads to the right verdict within its stated time, with nothing lost before
 // the switch.
 func TestBadReleases(t *testing.T) {
-	const ready, look, fall = 2 * time.Second, 500 * time.Millisecond, 3 // of the configuration below
+	const ready, look, fall = 5 * time.Second, time.Second, 3 // of the configuration below
 	for _, tc := range []struct {
 		fault  string
 		exit   int
@@ -84,13 +84,13 @@ func TestBadReleases(t *testing.T) {
 		{"exit:300ms", 20, "exit code 1", 300 * time.Millisecond},
 		{"exit0:300ms", 20, "exit code 0", 300 * time.Millisecond},
 		{"health-fail:300ms", 20, "3 probes in a row failed", 300*time.Millisecond + (fall+1)*look},
-		{"hang:300ms", 20, "no answer within 500ms", 300*time.Millisecond + (fall+1)*look},
+		{"hang:300ms", 20, "no answer within 1s", 300*time.Millisecond + (fall+1)*look},
 		{"flap:0s", 20, "it flaps: 6 of the last 12 probes failed", (4*fall + 1) * look},
 		{"500s:0s", 20, "5xx", 2*time.Second + 2*look}, // of 16 clients that ask every 50 ms
 	} {
 		t.Run(strings.Map(plainName, tc.fault), func(t *testing.T) {
 			s := launched(t, stage.Options{Config: map[string]string{
-				"health":    "interval = \"100ms\"\ngood = 3\nready_timeout = \"2s\"\ntimeout = \"500ms\"\n",
+				"health":    "interval = \"100ms\"\ngood = 3\nready_timeout = \"5s\"\ntimeout = \"1s\"\n",
 				"probation": "time = \"10m\"\n", // a verdict at its end would not be met
 			}})
 			r := underLoad(t, s, load.Options{Workers: map[load.Class]int{load.KeepAlive: 8, load.Fresh: 8}}, func(*load.Load) {

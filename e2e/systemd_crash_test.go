@@ -107,12 +107,12 @@ func TestSystemdLetsGoOfAnOldAddress(t *testing.T) {
 func TestSystemdWatchdog(t *testing.T) {
 	m := booted(t, quick(nil))
 	m.launcher(t, 0, "install")
-	m.dropIn(t, "WatchdogSec=2\n")
+	m.dropIn(t, "WatchdogSec=6\n")
 	m.launcher(t, 0, "start")
 	m.serving(t, "1.0.0")
 	_, pid := m.served(t)
 	r := m.loaded(t, func() {
-		stage.Wait(t.Context(), 3*time.Second) // a launcher that is well outlives the time of the watchdog
+		stage.Wait(t.Context(), 8*time.Second) // a launcher that is well outlives the time of the watchdog
 		before := m.mainPID(t)
 		if got := m.property(t, "NRestarts"); got != "0" {
 			t.Errorf("%s restarts before anything hung", got)

@@ -17,7 +17,7 @@ import (
 func TestSystemdSelfUpdate(t *testing.T) {
 	p := programs
 	p.Launcher = launcherBinary(t, "100.0.0", "")
-	o := quick(map[string]string{"launcher": "channel = \"launcher\"\ntrial = \"3s\"\n"})
+	o := quick(map[string]string{"launcher": "channel = \"launcher\"\ntrial = \"6s\"\n"})
 	o.Channels = []string{"launcher"}
 	m := bootedWith(t, p, o)
 	m.launcher(t, 0, "install")

@@ -98,8 +98,8 @@ func TestSystemdStart(t *testing.T) {
 	m.stage.Change(t.Context(), "yank", "1.0.0", "--reason", "nothing to install yet")
 	begun := time.Now()
 	m.run(t, 0, "systemctl", "start", hostUnit)
-	soon(t, "the first start", 10*time.Second, begun)
-	const late = 1500 * time.Millisecond
+	soon(t, "the first start", 30*time.Second, begun)
+	const late = 5 * time.Second
 	publish(t, m.stage, "1.1.0", example(t, "1.1.0", "slow-start:"+late.String()))
 	m.launcher(t, 0, "update", "--now", "--follow")
 	m.serving(t, "1.1.0")
@@ -113,7 +113,7 @@ func TestSystemdStart(t *testing.T) {
 	if version, _ := m.served(t); version != "1.1.0" {
 		t.Errorf("version %s answers", version)
 	}
-	soon(t, "the first answer", time.Second, begun)
+	soon(t, "the first answer", 3*time.Second, begun)
 	says(t, m.property(t, "StatusText"), "running")
 }
 
@@ -215,7 +215,7 @@ func TestSystemdWrongConfiguration(t *testing.T) {
 // A stop lets requests in flight end, and leaves no process of the unit behind.
 func TestSystemdStop(t *testing.T) {
 	m := installed(t, quick(nil))
-	code := m.slow(t, 1500*time.Millisecond)
+	code := m.slow(t, 6*time.Second)
 	m.run(t, 0, "systemctl", "stop", hostUnit)
 	if got := <-code; got != http.StatusOK {
 		t.Errorf("the request in flight ended with %d", got)

@@ -72,7 +72,7 @@ func TestExclusive(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			s := counting(t, map[string]string{
 				"traffic": "mode = \"" + mode + "\"\nstrategy = \"exclusive\"\n",
-				"health":  "interval = \"100ms\"\ngood = 2\nready_timeout = \"1s\"\n",
+				"health":  "interval = \"100ms\"\ngood = 2\nready_timeout = \"5s\"\n",
 			}, "")
 			d := follow(t, s)
 			light := load.Options{NoSlow: true, Workers: map[load.Class]int{load.KeepAlive: 8, load.Fresh: 8, load.H2: 2}}

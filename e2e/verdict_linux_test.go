@@ -64,7 +64,7 @@ func TestStartLongerThanProbation(t *testing.T) {
 func TestReadyFromTheWrongProcess(t *testing.T) {
 	s := staged(t, quick(map[string]string{
 		"payload": "kind = \"plain\"\ncommand = [\"/bin/sh\", \"{{.File}}\", \"127.0.0.1:{{.Port}}\"]\nuser = \"same\"\n",
-		"health":  "interval = \"100ms\"\ngood = 2\nready_timeout = \"3s\"\n",
+		"health":  "interval = \"100ms\"\ngood = 2\nready_timeout = \"8s\"\n",
 	}))
 	dir := t.TempDir()
 	told := filepath.Join(dir, "told")
@@ -96,7 +96,7 @@ func TestReadyFromTheWrongProcess(t *testing.T) {
 			t.Errorf("the other process was asked %d times", asked.Load())
 		}
 	})
-	const ready, timeout = 3 * time.Second, 2 * time.Second
+	const ready, timeout = 8 * time.Second, 2 * time.Second
 	if took := judged(t, s, journal.Warming, ready+timeout); took < ready {
 		t.Errorf("turned away after %s, it had %s to become ready", took, ready)
 	}
@@ -135,7 +135,7 @@ func TestDependencyDown(t *testing.T) {
 			d := depend(t)
 			s := launched(t, quick(map[string]string{
 				"payload":   fmt.Sprintf("kind = \"sdk\"\ncommand = [\"{{.Exe}}\"]\nuser = \"same\"\nenv = { EXAMPLE_DEPENDS = %q }\n", d.URL),
-				"probation": "time = \"2s\"\nmin_requests = 0\n",
+				"probation": "time = \"6s\"\nmin_requests = 0\n",
 			}))
 			publish(t, s, "1.1.0", example(t, "1.1.0", ""))
 			r := underLoad(t, s, some, func(l *load.Load) {

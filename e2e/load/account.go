@@ -113,7 +113,7 @@ type crash struct {
 type outage struct{ from, to time.Time }
 
 // excuse is how long after a crash a connection that was open may take to show that it is dead.
-const excuse = time.Second
+const excuse = 3 * time.Second
 
 func (b *book) opened(c *conn) {
 	b.mu.Lock()

@@ -177,7 +177,7 @@ func TestCrashExcusesWhatWasOpen(t *testing.T) {
 		{Fresh, refused, at(4990), at(5010), excuse / 10, "refused: never excused"},
 		{Fresh, failed, at(5001), at(5010), excuse / 10, "opened after"},
 		{KeepAlive, retryable, at(0), at(4000), excuse / 10, "broke before"},
-		{KeepAlive, retryable, at(0), at(6001), excuse / 10, "broke long after"},
+		{KeepAlive, retryable, at(0), at(8001), excuse / 10, "broke long after"},
 	}
 	l.Crashed(at(5000))
 	r := l.Report()
@@ -214,7 +214,7 @@ func TestCrashExcusesWhoWaitedInVain(t *testing.T) {
 		halfOpen bool
 		ago      time.Duration // from the crash until the wait is over
 		want     int
-	}{{true, 20 * time.Second, 1}, {true, 18 * time.Second, 1}, {false, 20 * time.Second, 0}, {true, 17 * time.Second, 0}, {true, 22 * time.Second, 0}} {
+	}{{true, 20 * time.Second, 1}, {true, 18 * time.Second, 1}, {false, 20 * time.Second, 0}, {true, 17 * time.Second, 0}, {true, 24 * time.Second, 0}} {
 		l := &Load{begun: time.Now(), book: newBook()}
 		if tc.halfOpen {
 			l.book.halfOpen = 20 * time.Second
@@ -261,7 +261,10 @@ func TestCleanServer(t *testing.T) {
 	all := map[Class]int{KeepAlive: 8, Fresh: 8, H2: 2, Stream: 2, Quiet: 1, Idler: 1}
 	l := Start(Options{Address: srv.Listener.Addr().String(), Workers: all, Lull: time.Second, Silence: time.Second})
 	seen := InFlight{}
-	for begun := time.Now(); time.Since(begun) < 2500*time.Millisecond; time.Sleep(5 * time.Millisecond) {
+	met := func() bool {
+		return seen.Slow2000 > 2 && seen.Slow150 > 0 && seen.Streams == 2 && seen.Connections >= 15 && seen.PerSecond > 0
+	}
+	for begun := time.Now(); time.Since(begun) < 2500*time.Millisecond || !met() && time.Since(begun) < 30*time.Second; time.Sleep(5 * time.Millisecond) {
 		f := l.InFlight()
 		seen = InFlight{
 			max(seen.Connections, f.Connections), max(seen.Fast, f.Fast), max(seen.Slow150, f.Slow150),
@@ -280,7 +283,7 @@ func TestCleanServer(t *testing.T) {
 	if r.Versions["1.0.0"] != r.Requests-r.Classes[Stream] {
 		t.Errorf("answers of 1.0.0: %d of %d", r.Versions["1.0.0"], r.Requests)
 	}
-	if seen.Slow2000 < 2+1 || seen.Slow150 == 0 || seen.Streams != 2 || seen.Connections < 15 || seen.PerSecond == 0 {
+	if !met() {
 		t.Errorf("in flight at most: %s", seen)
 	}
 	if f := l.InFlight(); f.Connections+f.Fast+f.Slow150+f.Slow2000+f.Streams != 0 {

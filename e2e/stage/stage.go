@@ -176,9 +176,12 @@ func (s *Stage) tables(o Options) map[string]string {
 		"repository": fmt.Sprintf("url = %q\nchannel = \"stable\"\nroot = %q\npoll = \"1m\"\n", s.URL, s.seen(filepath.Join(s.product(), "repo", "metadata", "1.root.json"))),
 		"state":      fmt.Sprintf("dir = %q\n", s.seen(s.State())),
 		"payload":    fmt.Sprintf("kind = \"sdk\"\ncommand = %s\nuser = \"same\"\n", command),
-		"health":     "interval = \"200ms\"\ngood = 3\nready_timeout = \"10s\"\n",
+		"health":     "interval = \"200ms\"\ngood = 3\nready_timeout = \"30s\"\n",
 		"probation":  "time = \"2s\"\nmin_requests = 20\n",
 		"drain":      "deadline = \"10s\"\nidle = \"5s\"\nstream = \"20s\"\nkill = \"2s\"\n",
+	}
+	if o.Machine != nil {
+		t["health"] += "timeout = \"10s\"\n"
 	}
 	for name, text := range o.Config {
 		t[name] = text
@@ -258,7 +261,7 @@ func (s *Stage) Client() *control.Client {
 }
 
 // patience bounds the wait for what must happen.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
 // until asks again and again, for as long as patience, until cond is true or fails.
 func (s *Stage) until(ctx context.Context, cond func() (bool, error)) error {
