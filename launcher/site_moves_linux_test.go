@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/turnstone-go/turnstone/internal/wire"
 	"github.com/turnstone-go/turnstone/launcher/child"
 	"github.com/turnstone-go/turnstone/launcher/control"
 	"github.com/turnstone-go/turnstone/updater"
@@ -131,6 +132,37 @@ func TestHungSpareIsStartedAnew(t *testing.T) {
 		t.Error("the same process")
 	}
 	g.answers(one)
+}
+
+// A new version that stands still for a moment when it is to take connections is no bad one, as long as another one takes
+// them; one that stands still for good is.
+func TestNewVersionStandsStill(t *testing.T) {
+	for name, still := range map[string]time.Duration{"a moment": wire.AckTimeout * 3 / 2, "for good": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := newGround(t, nil)
+			one, two := g.release("1.0.0", ""), g.release("1.1.0", "")
+			g.must(g.Serve(t.Context(), one))
+			g.must(g.Warm(t.Context(), two))
+			was := g.pid(two)
+			g.signal(two, syscall.SIGSTOP)
+			goesOn := time.AfterFunc(still, func() { _ = syscall.Kill(was, syscall.SIGCONT) })
+			defer goesOn.Stop()
+			err := g.Switch(t.Context(), two)
+			if name == "for good" {
+				if err == nil || !condemns(err) {
+					t.Errorf("condemned %v: %v", err != nil && condemns(err), err)
+				}
+				g.answers(one)
+				return
+			}
+			g.must(err)
+			g.answers(two)
+			if g.pid(two) != was {
+				t.Error("it is not the same process")
+			}
+		})
+	}
 }
 
 // The order to go back comes once, with the version to leave.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/turnstone-go/turnstone/internal/wire"
@@ -123,7 +124,7 @@ func (s *site) move(ctx context.Context, m *member) error {
 
 // open lets m take new connections; s.traffic is held.
 func (s *site) open(ctx context.Context, m *member) error {
-	if err := s.tell(m, func() error { return m.proc.Accept(ctx) }); err != nil {
+	if err := s.tell(m, func() error { return s.accept(ctx, m) }); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -137,6 +138,20 @@ func (s *site) open(ctx context.Context, m *member) error {
 	})
 	s.opener.Do(func() { close(s.serves) })
 	return nil
+}
+
+// acceptTries is how often a new version is told to take connections while another one does. So a machine that stands
+// still for a moment does not condemn it, and should the other one end, nobody waits longer for the next to take its place.
+const acceptTries = 5
+
+func (s *site) accept(ctx context.Context, m *member) error {
+	first := m.is(func(m *member) bool { return m.opened.IsZero() })
+	for n := 1; ; n++ {
+		err := m.proc.Accept(ctx)
+		if !errors.Is(err, child.ErrNoAck) || n == acceptTries || !first || !slices.ContainsFunc(s.others(m), s.accepts) {
+			return err
+		}
+	}
 }
 
 // park makes o stop taking connections and send its clients elsewhere while it stays alive. A process that
