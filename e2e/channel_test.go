@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -44,17 +45,18 @@ func TestYankedBeforeSwitch(t *testing.T) {
 	launch(t, s)
 	serving(t, s, "1.0.0")
 	yanked := make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(yanked) })
 	m.is(func(w http.ResponseWriter, whole []byte) {
 		<-yanked
 		_, _ = w.Write(whole) // the reader may have gone
 	})
 	publish(t, s, "1.1.0", example(t, "1.1.0", ""))
 	unmoved(t, s, func() {
-		defer close(yanked) // or the server never ends, if the test does before
+		defer goOn() // or the server never ends, if the test does before
 		update := background(t, s, "update", "--now", "--follow")
 		phase(t, s, journal.Fetching)
 		change(t, s, "yank", "1.1.0", "--reason", "leaks memory")
-		yanked <- struct{}{}
+		goOn()
 		says(t, update.ends(t, 10), "leaks memory")
 	})
 	takenBack(t, s, updater.Discarded, journal.Fetching)

@@ -107,7 +107,7 @@ func (f InFlight) String() string {
 func (l *Load) InFlight() InFlight { return l.book.inFlight() }
 
 // Crashed tells the account that the serving process died at that moment. Connections that were open then
-// and break within a second are counted as cut by the crash, and as nothing else.
+// and break soon after (see excuse) are counted as cut by the crash, and as nothing else.
 func (l *Load) Crashed(at time.Time) { l.book.crashed(at) }
 
 // Outage tells the account that nobody took connections in that time, and that this was to be expected. What was lost
